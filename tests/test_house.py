@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "deltaprop"
 PYTHON = sorted(path for folder in ("src", "benches", "tests") for path in (ROOT / folder).rglob("*.py"))
 #: The most names in the package's folder, lines of a file, and lines of a function without its docstring.
-NAMES, FILE_LINES, FUNCTION_LINES = 24, 450, 60
+NAMES, FILE_LINES, FUNCTION_LINES = 25, 450, 60
 
 
 def functions_of(path):

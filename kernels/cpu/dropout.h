@@ -48,8 +48,8 @@ template <typename T> struct Mask {
     }
 };
 
-// The mask of hidden layer l, the first being 0, in a minibatch of m rows from `start` on.
-template <typename T> Mask<T> mask_of(const EpochPlan& p, int64_t epoch, int64_t start, int64_t m, int64_t l) {
+// The mask of hidden layer l, the first being 0, in a process's share of a minibatch.
+template <typename T> Mask<T> mask_of(const EpochPlan& p, int64_t epoch, const MinibatchShare& of, int64_t l) {
     if (!p.keep || l >= p.layers - 1 || p.keep[l] >= 1.0) return {0, 0, 0, 0, T(1), false};
     int64_t of_a_row = 0, before = 0;
     for (int64_t i = 0; i < p.layers - 1; ++i) {
@@ -61,7 +61,8 @@ template <typename T> Mask<T> mask_of(const EpochPlan& p, int64_t epoch, int64_t
     for (int32_t step = 1 << 24; step; step >>= 1)
         if (least + step <= 1 << 24 && !philox::keeps(unsigned(least + step - 1), float(p.keep[l]))) least += step;
     const uint64_t* key = p.keys + 2 * epoch;
-    return {key[0], key[1], p.drawn + start * of_a_row + m * before, least, T(1.0 / p.keep[l]), true};
+    const int64_t first = p.drawn + of.whole_start * of_a_row + of.whole_rows * before + of.place * p.sizes[l + 1];
+    return {key[0], key[1], first, least, T(1.0 / p.keep[l]), true};
 }
 
 }  // namespace dropout

@@ -6,6 +6,15 @@
 
 #include <cstdint>
 
+// The rows of a minibatch that one process trains on, where several share each minibatch.
+extern "C" struct MinibatchShare {
+    int64_t start, rows;              // of this process, in its order
+    int64_t whole_start, whole_rows;  // of all processes, in the order of the epoch
+    int64_t place;                    // in the whole minibatch, of the first row of this process
+};
+
+DELTAPROP_EXPORT_SIZE(MinibatchShare)
+
 extern "C" struct EpochPlan {
     int64_t layers;              // weight matrices
     const int64_t* sizes;        // (layers + 1,)
@@ -21,8 +30,11 @@ extern "C" struct EpochPlan {
     const int64_t* order;        // (samples,) of each epoch, or null
     int64_t weights_stride, order_stride;  // entries from one epoch's to the next epoch's
     int64_t samples, batch;
+    const MinibatchShare* shares;  // one a minibatch, none with more rows than `batch`; null if this process has all
     const double *scales, *penalties, *decays;  // one a minibatch: of delta^(L); of W in its gradient; of sum W^2
     int64_t optimizer;                          // its number, as in names.cuh
+    void* gradient;  // as long as the parameters, or null: a step leaves its gradient there, without the penalty, and
+                     // moves nothing; apply() moves the parameters by it
     void *first, *second;                       // the moments, or null
     optimizer::Constants<double> constants;     // of the optimizer
     const double* rates;               // two numbers a step: the learning rate, with Adam's bias corrections; the share

@@ -9,6 +9,7 @@
 #include "cpu/evaluation.h"
 #include "cpu/gradient.h"
 #include "cpu/shuffle.h"
+#include "cpu/summed_step.h"
 #include "cpu/thread_pool.h"
 
 #include <cmath>
@@ -19,6 +20,11 @@ extern "C" int64_t scratch_entries(const EpochPlan* plan) { return Epoch<DELTAPR
 
 // Trains a network; up to plan->threads threads share each step.
 extern "C" void run(const EpochPlan* plan) { Epoch<DELTAPROP_REAL>{*plan}(); }
+
+// Takes the step of the plan's first minibatch with a gradient that is known; see SummedStep.
+extern "C" void apply(const EpochPlan* plan) {
+    SummedStep<DELTAPROP_REAL>{*plan}(static_cast<DELTAPROP_REAL*>(plan->gradient));
+}
 
 namespace {
 

@@ -10,6 +10,7 @@
 template <typename T> struct Minibatch {
     const EpochPlan& p;
     int64_t epoch, k, start, m;
+    MinibatchShare share;
     const int64_t* order;
     const T* weights;
     double rate, decay;
@@ -18,15 +19,16 @@ template <typename T> struct Minibatch {
         const int64_t batches = p.last_batch - p.first_batch;
         epoch = number / batches;
         k = p.first_batch + number % batches;
-        start = k * p.batch;
-        m = std::min(p.batch, p.samples - start);
+        const int64_t first = k * p.batch, rows = std::min(p.batch, p.samples - first);
+        share = p.shares ? p.shares[k] : MinibatchShare{first, rows, first, rows, 0};
+        start = share.start, m = share.rows;
         order = p.order ? p.order + epoch * p.order_stride : nullptr;
         weights = p.weights ? static_cast<const T*>(p.weights) + epoch * p.weights_stride : nullptr;
         const double* now = p.rates ? p.rates + epoch * p.rates_stride + k * p.step_stride : nullptr;
         rate = now ? now[0] : 0.0, decay = now ? now[1] : 0.0;
     }
     int64_t row(int64_t i) const { return order ? order[start + i] : start + i; }
-    dropout::Mask<T> mask(int64_t l) const { return dropout::mask_of<T>(p, epoch, start, m, l); }
+    dropout::Mask<T> mask(int64_t l) const { return dropout::mask_of<T>(p, epoch, share, l); }
     T weight(int64_t i) const { return weights ? weights[start + i] : T(1); }
 
     // All rows of a before layer l.

@@ -1,6 +1,6 @@
 // The gradient of a block of weights, sum over samples of delta a^T, and the step of the update rule that it goes into.
 // Under plain gradient descent the matrix product itself is the update, W := (1 - eta lambda) W - eta delta^T a, and
-// the gradient is never stored.
+// the gradient is never stored. Where the plan asks for the gradient, the same product is that.
 #pragma once
 #include "cpu/layers.h"
 #include "cpu/minibatch.h"
@@ -24,14 +24,16 @@ public:
 
     Update(const EpochPlan& plan, const Layers<T>& of)
         : p(plan), layers(of), constants_(optimizer::constants_as<T>(plan.constants)),
-          descends_(with_optimizer(int(plan.optimizer), [](auto rule) { return decltype(rule)::descends; })) {}
+          descends_(with_optimizer(int(plan.optimizer), [](auto rule) { return decltype(rule)::descends; })),
+          keeps_(plan.gradient != nullptr) {}
 
-    // Some entries of the flat vector, and their moments where the optimizer has some.
+    // Some entries of the flat vector, and their moments where the optimizer has some. Where the gradient is asked for,
+    // its entries stand in the place of the first moment.
     struct Entries { T *theta, *first, *second; };
     Entries entries(T* theta) const {
         const int64_t offset = theta - static_cast<T*>(p.parameters);
         const auto at = [=](void* moments) { return moments ? static_cast<T*>(moments) + offset : nullptr; };
-        return {theta, at(p.first), at(p.second)};
+        return keeps_ ? Entries{theta, at(p.gradient), nullptr} : Entries{theta, at(p.first), at(p.second)};
     }
 
     // Moves the weights of a block. delta has a column for each of its units, and a, a second operand of
@@ -41,8 +43,9 @@ public:
                  int64_t part) const {
         if (of.units == 0 || of.inputs == 0) return;
         if (!of.small && layers.in_panels(step.m)) return weights_in_panels(step, of, delta, a, part);
-        if (descends_)
-            return gradient(of, of.units, step.m, delta, a, -T(step.rate), kept_share(step), of.weights, of.stride);
+        if (in_one_product())
+            return gradient(of, of.units, step.m, delta, a, factor(step), kept_share(step), target(of.weights),
+                            of.stride);
         T* sums = layers.own[part];
         const int64_t at_once = std::max<int64_t>(1, layers.block_entries() / of.inputs);
         for (int64_t unit = 0; unit < of.units; unit += at_once) {
@@ -65,7 +68,7 @@ public:
         const int64_t units = of.units();
         T *w = of.table(0), *gradient = layers.own[part];
         double decayed = 0;
-        if (descends_) {
+        if (descends_ && !keeps_) {
             const int64_t first = units * share / shares, last = units * (share + 1) / shares;
             if (adds_decay(step))
                 for (int64_t i = 0; i < p.sizes[0]; ++i) decayed += decay(step, w + i * units + first, last - first);
@@ -73,7 +76,8 @@ public:
             return decayed;
         }
         const auto moments = [&](int number, int64_t at) {
-            return (number == 1 ? p.first : p.second) ? of.table(number) + at : nullptr;
+            const void* there = keeps_ ? (number == 1 ? p.gradient : nullptr) : number == 1 ? p.first : p.second;
+            return there ? of.table(number) + at : nullptr;
         };
         of.gradient(step.m, share, shares, delta, gradient, SPARSE_BLOCK, [&](int64_t input, int64_t inputs) {
             const int64_t at = input * units, n = inputs * units;
@@ -95,17 +99,17 @@ public:
     // Moves some weights by their gradient and what the penalty adds to it.
     void move_weights(const Minibatch<T>& step, const Entries& of, T* gradient, int64_t n) const {
         const T penalty = T(p.penalties[step.k]), *own = of.theta;
-        if (penalty != T(0))
+        if (penalty != T(0) && !keeps_)
             for (int64_t i = 0; i < n; ++i) gradient[i] += penalty * own[i];
         move(step, of, gradient, n, true);
     }
 
-    // Whether the rule is plain descent, W := (1 - eta lambda) W - eta dJ/dW, and the factor of W in it.
-    bool descends() const { return descends_; }
-    T kept_share(const Minibatch<T>& step) const { return T(1) - T(step.rate) * T(p.penalties[step.k]); }
-
-    // Moves some entries by their gradient.
+    // Moves some entries by their gradient, or keeps that.
     void move(const Minibatch<T>& step, const Entries& of, const T* gradient, int64_t n, bool decayed) const {
+        if (keeps_) {
+            std::copy_n(gradient, n, of.first);
+            return;
+        }
         const T keep = decayed ? T(1 - step.decay) : T(1);
         with_optimizer(int(p.optimizer), [&](auto rule) { move_by<decltype(rule)>(step, of, gradient, n, keep); });
     }
@@ -121,13 +125,22 @@ public:
     double decay(const Minibatch<T>& step, T* weights, int64_t n) const {
         return decay(step, {weights, 1, n, n, true});
     }
-    bool adds_decay(const Minibatch<T>& step) const { return p.decays && p.decays[step.k] != 0.0; }
+    bool adds_decay(const Minibatch<T>& step) const { return p.decays && p.decays[step.k] != 0.0 && !keeps_; }
 
 private:
     const EpochPlan& p;
     const Layers<T>& layers;
     const optimizer::Constants<T> constants_;
-    const bool descends_;
+    const bool descends_, keeps_;
+
+    // Whether a matrix product is the whole step: plain descent, W := (1 - eta lambda) W - eta dJ/dW, or the gradient
+    // itself. Then: the factor of dJ/dW in it, the factor of W, and where it is written.
+    bool in_one_product() const { return descends_ || keeps_; }
+    T factor(const Minibatch<T>& step) const { return keeps_ ? T(1) : -T(step.rate); }
+    T kept_share(const Minibatch<T>& step) const {
+        return keeps_ ? T(0) : T(1) - T(step.rate) * T(p.penalties[step.k]);
+    }
+    T* target(T* theta) const { return keeps_ ? entries(theta).first : theta; }
 
     // alpha times the gradient of the first units of a block, and beta times what was there, into `out`.
     template <class Operand>
@@ -152,16 +165,17 @@ private:
                            int64_t part) const {
         const int64_t m = step.m, WIDTH = panels::width<T>();
         const auto stop = [&] { return layers.stopped(); };
-        // Of plain descent all units at once, of others as many as the gradient has room for.
-        const int64_t at_once = descends_ ? of.units : GRADIENT_BLOCK / WIDTH;
+        // All units at once where the product is all, of others as many as the gradient has room for.
+        const int64_t at_once = in_one_product() ? of.units : GRADIENT_BLOCK / WIDTH;
         for (int64_t unit = 0; unit < of.units; unit += at_once) {
             const int64_t units = std::min(at_once, of.units - unit);
             T *tiles = layers.tiles[part], *w = of.weights + unit * of.stride, *sums = layers.own[part];
             panels::rearrange_first(units, m, delta.entries + unit, delta.stride, tiles, stop);
-            if (descends_) {
+            if (in_one_product()) {
+                T* out = target(w);
                 panels::multiply_rearranged(
-                    units, of.inputs, m, tiles, a, -T(step.rate), kept_share(step),
-                    [&](int64_t j) { return w + j; }, of.stride, layers.panel[part], stop, [](int64_t, int64_t) {});
+                    units, of.inputs, m, tiles, a, factor(step), kept_share(step),
+                    [&](int64_t j) { return out + j; }, of.stride, layers.panel[part], stop, [](int64_t, int64_t) {});
                 continue;
             }
             panels::multiply_rearranged(

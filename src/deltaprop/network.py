@@ -26,6 +26,8 @@ from deltaprop.files.saved_network import SavedNetwork
 from deltaprop.inputs.sources import CheckedSource
 from deltaprop.lecture.shown_network import ShownNetwork
 from deltaprop.network_function import NetworkFunction
+from deltaprop.ranks.choice import RanksArgument, find_ranks
+from deltaprop.ranks.failures import failing_together, waiting_for_none
 from deltaprop.reports.history import History
 from deltaprop.training import loop
 from deltaprop.training.callbacks import EpochCallback
@@ -129,6 +131,7 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: int = 1,
         resume: bool = False,
+        ranks: RanksArgument = None,
     ) -> History:
         """Train by gradient descent over minibatches: θ := θ − η ∂J/∂θ, from the parameters the network has.
 
@@ -195,11 +198,18 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
             was killed ends with the parameters, to the bit, that it would have had. `epochs` may be more than before,
             and not fewer than are done. Schedules, losses and metrics of your own are compared by name and code, but
             not by what they read from their modules.
+        ranks : "mpi" or mpi4py communicator, optional
+            The processes that train this network together, each on some rows of every minibatch; "mpi" are all that
+            ``mpiexec`` has started. Every rank makes the same network and calls `fit` with the same arguments, among
+            them all the data, and ends with the same parameters, to the bit. `batch_size` counts the rows of all ranks,
+            and the result does not depend on their number, but for rounding. Rank 0 calls schedules, callbacks and
+            metrics of your own, draws, and writes checkpoints, from which any number of ranks may go on. What one rank
+            raises, all raise, the others as `RankError`. It needs ``pip install 'deltaprop[mpi]'``.
 
         Returns
         -------
         History
-            Of a resumed run, from its first epoch.
+            Of a resumed run, from its first epoch; the same on every rank.
 
         Raises
         ------
@@ -215,42 +225,48 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
         MemoryError
             If the device has no room for the data and the buffers of a step; the parameters are what they were.
         RuntimeError
-            If another call is training the network: in another thread, or the one whose callback this is.
+            If another call is training the network: in another thread, or the one whose callback this is. Of several
+            ranks, `RankError` if another one has failed.
+        BackendError
+            If MPI cannot be had, or was started by the launcher of another MPI library.
 
         Warns
         -----
         RuntimeWarning
             If no epoch had a number that early stopping could go by.
         """
-        objective = Objective(l2, l2_scaling, reduction)
-        inputs, targets, weights = self._door.training_data(X, Y, sample_weight, batch_size)
-        samples, held_out, resolved = with_validation(self, (inputs, targets, weights), validation, metrics)
-        if optimizer is not None and not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer: expected a dp.Optimizer (SGD, Adam, AdamW or your own), got {optimizer!r}")
-        plan = FitPlan(
-            optimizer=optimizer or SGD(),
-            batch_size=None if batch_size is None else check_whole_number("batch_size", batch_size, least=1),
-            epochs=check_whole_number("epochs", epochs, least=1),
-            objective=objective,
-            shuffle=check_bool("shuffle", shuffle),
-            dropout=check_dropout(dropout, len(self.layer_sizes) - 2),
-            metrics=resolved,
-            early_stopping=early_stopping,
-            callbacks=check_callables("callbacks", callbacks),
-            progress=check_bool("progress", progress),
-            checkpoint=checkpoint,
-            checkpoint_every=check_whole_number("checkpoint_every", checkpoint_every, least=1),
-            resume=check_bool("resume", resume),
-        )
-        if resume and checkpoint is None:
-            raise ValueError("resume: expected a checkpoint to go on from, got checkpoint=None")
-        if checkpoint is not None:
-            check_writable(check_path("checkpoint", checkpoint))
-        if batch_size is None and isinstance(inputs, CheckedSource):
-            raise ValueError("batch_size: expected a number with data that are read part by part, got None")
-        if early_stopping is not None:
-            check_early_stopping(early_stopping, resolved, held_out is not None)
-        with training_of(self):
+        together = find_ranks(ranks)
+        with failing_together(together):
+            objective = Objective(l2, l2_scaling, reduction)
+            inputs, targets, weights = self._door.training_data(X, Y, sample_weight, batch_size)
+            samples, held_out, resolved = with_validation(self, (inputs, targets, weights), validation, metrics)
+            if optimizer is not None and not isinstance(optimizer, Optimizer):
+                raise TypeError(f"optimizer: expected a dp.Optimizer (SGD, Adam, AdamW or your own), got {optimizer!r}")
+            plan = FitPlan(
+                optimizer=optimizer or SGD(),
+                batch_size=None if batch_size is None else check_whole_number("batch_size", batch_size, least=1),
+                epochs=check_whole_number("epochs", epochs, least=1),
+                objective=objective,
+                shuffle=check_bool("shuffle", shuffle),
+                dropout=check_dropout(dropout, len(self.layer_sizes) - 2),
+                metrics=resolved,
+                early_stopping=early_stopping,
+                callbacks=check_callables("callbacks", callbacks),
+                progress=check_bool("progress", progress),
+                checkpoint=checkpoint,
+                checkpoint_every=check_whole_number("checkpoint_every", checkpoint_every, least=1),
+                resume=check_bool("resume", resume),
+                ranks=together,
+            )
+            if resume and checkpoint is None:
+                raise ValueError("resume: expected a checkpoint to go on from, got checkpoint=None")
+            if checkpoint is not None and together.is_first:
+                check_writable(check_path("checkpoint", checkpoint))
+            if batch_size is None and isinstance(inputs, CheckedSource):
+                raise ValueError("batch_size: expected a number with data that are read part by part, got None")
+            if early_stopping is not None:
+                check_early_stopping(early_stopping, resolved, held_out is not None)
+        with waiting_for_none(together), training_of(self):
             return loop.train(self, *samples, held_out, plan)
 
     def fit_full_batch(

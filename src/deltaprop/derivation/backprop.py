@@ -99,7 +99,7 @@ class Objective:
         """λ/m or λ: the factor of ½ Σ W² in J and of W in its gradient."""
         return self.l2 / m if self.l2_scaling == "per_sample" else self.l2
 
-    def total(self, network: NetworkState, cost: Array, m: float) -> float:
+    def total(self, network: NetworkState, cost: Array | float, m: float) -> float:
         """J from Σ cost over m samples, () of float64, and the network's weights."""
         squares = network.backend.squared_norm(network.flat_weights) if self.l2 else 0.0
         return self.value(float(cost), squares, m)

@@ -48,6 +48,15 @@ STEPS_TO_WAKE = 4
 MOST_EPOCHS = 256
 
 
+def useful_threads(network: NetworkState, operations: float, batches: int) -> int:
+    """Return how many threads share the work of a step of so many operations, in epochs of so many steps."""
+    gain = GAIN_OF_ONE_HIDDEN_LAYER if len(network.layer_sizes) == 3 else 1.0
+    # To wake a thread takes as long as a few steps of a small network.
+    of_an_epoch = operations * batches / STEPS_TO_WAKE
+    useful = max(1, int(min(gain * operations, of_an_epoch) / OPERATIONS_A_THREAD))
+    return 1 if useful == 1 else min(own_threads(), os.cpu_count() or 1, useful)
+
+
 class CompiledEpoch(WholeEpoch):
     """Does what `Steps` does, by the compiled library: the same to rounding.
 
@@ -92,12 +101,7 @@ class CompiledEpoch(WholeEpoch):
         self.table.share_scratch(threads, 1, touched=self.operations > OPERATIONS_A_THREAD)
 
     def _useful_threads(self) -> int:
-        """How many threads share the work of a step."""
-        gain = GAIN_OF_ONE_HIDDEN_LAYER if len(self.network.layer_sizes) == 3 else 1.0
-        # To wake a thread takes as long as a few steps of a small network.
-        of_an_epoch = self.operations * self.task.batches / STEPS_TO_WAKE
-        useful = max(1, int(min(gain * self.operations, of_an_epoch) / OPERATIONS_A_THREAD))
-        return 1 if useful == 1 else min(own_threads(), os.cpu_count() or 1, useful)
+        return useful_threads(self.network, self.operations, self.task.batches)
 
     def takes_on(self, task: Task) -> bool:
         """Take on a task that differs from the last one in its samples alone; return whether it does."""

@@ -27,6 +27,12 @@ def _on_numpy() -> Ways:
     return CompiledEpoch, RecordedEpoch
 
 
+def _shared_on_numpy() -> Ways:
+    from deltaprop.epochs.compiled_shared import CompiledSharedEpoch
+
+    return (CompiledSharedEpoch,)
+
+
 def _on_cuda() -> Ways:
     from deltaprop.epochs.graph import GraphEpoch
     from deltaprop.epochs.resident import ResidentEpoch
@@ -49,13 +55,15 @@ def _members_on_cuda() -> WaysOfMembers:
 
 #: By the name of a backend's class, its ways of training one network, the fastest first; subclasses have them too.
 EPOCHS: dict[str, Callable[[], Ways]] = {"numpy": _on_numpy, "cupy": _on_cuda}
+#: The same where several ranks share each minibatch.
+SHARED_EPOCHS: dict[str, Callable[[], Ways]] = {"numpy": _shared_on_numpy}
 #: The same for the members of a stack together.
 MEMBERS_EPOCHS: dict[str, Callable[[], WaysOfMembers]] = {"numpy": _members_on_numpy, "cupy": _members_on_cuda}
 
 
 def find_epoch(task: Task) -> WholeEpoch | None:
     """Make the fastest way of doing `task` in few calls; None if there is none on its backend."""
-    for way in _ways(EPOCHS, task.network.backend):
+    for way in _ways_of(task):
         epoch = way.find(task)
         if epoch is not None:
             return epoch
@@ -65,7 +73,7 @@ def find_epoch(task: Task) -> WholeEpoch | None:
 def obstacles(task: Task, taken: WholeEpoch | None) -> list[tuple[str, str]]:
     """Return the label of each way that is faster than the one `taken`, and why it is not taken; for the log."""
     found = []
-    for way in _ways(EPOCHS, task.network.backend):
+    for way in _ways_of(task):
         if isinstance(taken, way):
             break
         found.append((way.label, way.obstacle(task) or "this backend cannot do it"))
@@ -85,6 +93,10 @@ def find_members_epoch(task: MembersTask, networks: Sequence[NetworkState] | Non
         if epoch is not None:
             return epoch
     return None
+
+
+def _ways_of(task: Task) -> Ways:
+    return _ways(EPOCHS if task.ranks.size == 1 else SHARED_EPOCHS, task.network.backend)
 
 
 def _ways(table: dict[str, Callable[[], tuple[T, ...]]], backend: Backend) -> tuple[T, ...]:

@@ -14,6 +14,7 @@ from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.remembered import OptimizerState
 from deltaprop.epochs.steps import Minibatch, Steps
 from deltaprop.epochs.task import Task, weigh_samples
+from deltaprop.ranks.base import ALONE
 
 #: The orders of samples in a range test are drawn by a generator of its own.
 RANGE_TEST_STREAM = 1729
@@ -32,7 +33,7 @@ def try_rates(
     state = _copied(task)
     cost = network.backend.zeros((), np.float64)
     decay = network.backend.zeros((), np.float64)
-    ours = replace(task, network=network, state=state, cost=cost, decay=decay, dropout=(), shuffled=True)
+    ours = replace(task, network=network, state=state, cost=cost, decay=decay, dropout=(), shuffled=True, ranks=ALONE)
     steps = Steps(ours)
     steps.make_buffers(shuffled=True)
     costs: list[float] = []

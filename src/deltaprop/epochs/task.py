@@ -18,7 +18,9 @@ from deltaprop.derivation.remembered import OptimizerState
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.interruption import Interruption
+from deltaprop.epochs.shares import Shares
 from deltaprop.epochs.step_marks import StepMarks
+from deltaprop.ranks.base import ALONE, Ranks
 from deltaprop.reports.progress import Progress
 
 #: (batches, 3) of float64: for each minibatch the scale of δ^(L), the factor of W in ∂J/∂W and the factor of Σ W²; see
@@ -100,6 +102,8 @@ class Task:
         Whether epochs come with an order, with sample weights, with a penalty.
     terms : dict of int to (float, float, float)
         The factors of a minibatch without sample weights, by its size; see `Trainer.terms`.
+    ranks : Ranks
+        The processes that share each minibatch.
     """
 
     network: NetworkState
@@ -116,6 +120,7 @@ class Task:
     weighted: bool = False
     penalized: bool = False
     terms: Mapping[int, tuple[float, float, float]] = field(default_factory=dict)
+    ranks: Ranks = ALONE
 
     @property
     def is_built_in(self) -> bool:
@@ -211,6 +216,8 @@ class Pass:
         It is asked between steps, on the host, whether to stop there.
     marks : StepMarks, optional
         The steps after which somebody is told; nobody is without them.
+    shares : Shares, optional
+        Where several ranks share minibatches: which rows are this rank's. Order and weights are those of these rows.
     """
 
     order: Indices | None
@@ -222,6 +229,7 @@ class Pass:
     first: int = 0
     pause: Interruption = field(default_factory=Interruption)
     marks: StepMarks | None = None
+    shares: Shares | None = None
 
 
 class WholeEpoch(ABC):

@@ -18,11 +18,13 @@ from deltaprop.epochs.chunked import ChunkedEpoch, Feed
 from deltaprop.epochs.engines import find_epoch
 from deltaprop.epochs.interruption import Interruption, Paused
 from deltaprop.epochs.random_numbers import dropout_stream
+from deltaprop.epochs.shares import Shares, even_shares
 from deltaprop.epochs.step_marks import StepMarks
 from deltaprop.epochs.steps import Steps
 from deltaprop.epochs.task import Pass, RefusedError, Task, Terms, WholeEpoch, minibatch_sizes, weigh_samples
 from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.sources import CheckedSource, Parts
+from deltaprop.ranks.base import ALONE, Ranks
 from deltaprop.reports.progress import Progress
 
 
@@ -50,17 +52,22 @@ class Trainer:
         The memory of `cost`, `decay` and Σ W²; by default the trainer has its own.
     way : WholeEpoch, optional
         The `whole_epoch` of a trainer that has done its work; it is used again where it takes on this one.
+    ranks : Ranks, optional
+        The processes that share each minibatch; by default this one trains alone. All have the same arguments.
 
     Attributes
     ----------
     cost : array, () of float64
-        Σ cost(h, y) over the minibatches of the epoch, each at the parameters it was trained from.
+        Σ cost(h, y) over the minibatches of the epoch, each at the parameters it was trained from; where several ranks
+        share them, over this rank's rows.
     decay : array, () of float64
         The sum of what `terms` makes of Σ W² before each step of the epoch.
     sums : array, (3,) of float64
         `cost`, `decay`, and Σ W² at the end of the last epoch if `knows_squares`.
     last_weights : array, (m,), or None
         How much each sample counted in the last epoch, in its order, on the host.
+    shares : Shares or None
+        Which rows of each minibatch are this rank's, where several share them.
     knows_squares : bool
         Whether the last epoch wrote Σ W².
     steps : Steps
@@ -95,6 +102,7 @@ class Trainer:
         state: OptimizerState | None = None,
         sums: Array | None = None,
         way: WholeEpoch | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         network.own.require_writeable()
         self.network, self.X, self.Y = network, X, Y
@@ -103,6 +111,8 @@ class Trainer:
         self.state: OptimizerState = optimizer.init(network) if state is None else state
         self.samples: int = X.shape[0]
         self.sizes: tuple[int, ...] = minibatch_sizes(self.samples, batch_size)
+        self.ranks: Ranks = ranks
+        self.shares: Shares | None = None if ranks.size == 1 else even_shares(self.sizes, ranks)
         self.m: float = total_weight(network, X, sample_weight)
         # What the weights of a minibatch sum to has to be known on the host, and without asking the device for it.
         self.host_weight: HostArray | None = None if sample_weight is None else network.backend.to_numpy(sample_weight)
@@ -118,7 +128,7 @@ class Trainer:
             self.chunked = ChunkedEpoch(feed, batch_size, lambda X, Y: ChunkTrainer(self, X, Y).minibatches)
             return
         self.task: Task = self._task()
-        self.steps: Steps = Steps(self.task)
+        self.steps: Steps = self._steps()
         if way is not None and way.takes_on(self.task):
             self.whole_epoch = way
         else:
@@ -156,7 +166,15 @@ class Trainer:
             weighted=self.host_weight is not None,
             penalized=bool(self.objective.l2),
             terms={m: self.terms(m, m) for m in set(self.sizes)},
+            ranks=self.ranks,
         )
+
+    def _steps(self) -> Steps:
+        if self.ranks.size == 1:
+            return Steps(self.task)
+        from deltaprop.epochs.shared_steps import SharedSteps
+
+        return SharedSteps(self.task)
 
     def find_way(self) -> None:
         """Have `whole_epoch` be the fastest way of training that the backend has."""
@@ -173,10 +191,14 @@ class Trainer:
     ) -> Pass:
         """Describe the next epoch; its random numbers for dropout begin here. See `epoch` for the parameters."""
         host_weights, sums = self.weights_of(order)
-        backend, dtype = self.network.backend, self.network.dtype
+        backend, dtype, shares = self.network.backend, self.network.dtype, self.shares
+        if shares is not None and self.chunked is None:
+            order = shares.rows if order is None else order[shares.rows]
+            host_weights = None if host_weights is None else host_weights[shares.rows]
         weights = None if host_weights is None else backend.asarray(host_weights, dtype)
         masks = dropout_stream(self.network) if any(self.dropout) else None
-        return Pass(order, weights, sums, learning_rate, progress, masks, first, pause or Interruption(), marks)
+        leaves_off = pause or Interruption()
+        return Pass(order, weights, sums, learning_rate, progress, masks, first, leaves_off, marks, shares)
 
     def epoch(
         self,
@@ -266,15 +288,24 @@ class Trainer:
 
     def total(self) -> float:
         """Return J over the last epoch: the cost of its minibatches, and the penalty of the parameters at its end."""
-        if not self.knows_squares:
-            return self.objective.total(self.network, self.cost, self.m)
-        cost, _, squares = self.sums_on_host()
-        return self.objective.value(cost, squares, self.m)
+        if self.knows_squares:
+            cost, _, squares = self.sums_on_host()
+            return self.objective.value(cost, squares, self.m)
+        of_all = self.cost if self.ranks.size == 1 else self.sums_on_host()[0]
+        return self.objective.total(self.network, of_all, self.m)
 
     def sums_on_host(self) -> list[float]:
-        """Return `sums`, by one copy."""
+        """Return `sums`, by one copy; the cost is summed over all ranks."""
         sums: list[float] = self.network.backend.to_numpy(self.sums).tolist()
+        if self.ranks.size > 1:
+            sums[:1] = self.ranks.sum_host(sums[:1])
         return sums
+
+    def bring_cost_to_first(self) -> None:
+        """Have rank 0 hold the cost that all ranks have summed so far, which a checkpoint may then keep."""
+        if self.ranks.size > 1:
+            total = self.sums_on_host()[0]
+            self.cost[...] = total if self.ranks.is_first else 0.0
 
     def in_a_row(self) -> AbstractContextManager[object]:
         """Return a context for epochs between which no code of users runs; they then begin sooner."""

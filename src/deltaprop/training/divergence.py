@@ -56,9 +56,12 @@ def find_fault(trainer: Trainer, learning_rate: float, order: Indices | None) ->
             quantities.append(("cost", len(network.layer_sizes), trainer.cost))
             for what, arrays in (("weights", network.weights), ("biases", network.biases)):
                 quantities += [(what, l + 2, array) for l, array in enumerate(arrays)]
-            for what, layer, array in quantities:
-                if not backend.all_finite(array):
-                    return Fault(minibatch.number + 1, layer, what)
+            number = minibatch.number + 1
+            found = (Fault(number, layer, what) for what, layer, array in quantities if not backend.all_finite(array))
+            # The rows of another rank may be where it begins.
+            faults = [fault for fault in trainer.ranks.gather(next(found, None)) if fault is not None]
+            if faults:
+                return faults[0]
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.inputs.sources import CHUNK_BYTES
 from deltaprop.reports.history import History
-from deltaprop.training.metrics import Metric, of_parts
+from deltaprop.training.metrics import MeanOfParts, Metric, R2OfParts, of_parts
 
 #: Rows of a block: enough for efficient matrix products, and few enough that a layer with this number of entries,
 #: its z and its a, stays in a second-level cache.
@@ -159,6 +159,31 @@ def validate(
         total = data_cost(network, X, Y, prediction, sample_weight)
         values = {name: metric(prediction, Y) for name, metric in metrics.items()}
     record(history, objective.scale(total_weight(network, X, sample_weight)) * float(total), values)
+
+
+def add_metrics(
+    network: NetworkState,
+    samples: tuple[ArrayLike, ArrayLike, Array | None],
+    in_parts: Mapping[str, MeanOfParts | R2OfParts],
+    predictions: list[HostArray] | None,
+) -> float:
+    """Return Σ cost over some samples, and add them to metrics; append a^(L) to `predictions`, if there is a list."""
+    X, Y, sample_weight = samples
+    backend, total = network.backend, network.backend.zeros((), np.float64)
+    if isinstance(X, HostData):
+        parts: Iterable[tuple[AnyArray, Array]] = (
+            (h, targets) for _, h, targets in _predicted(network, X, Y, total, sample_weight)
+        )
+    else:
+        prediction = prediction_for(network, Y)
+        _add_cost(network, X, Y, total, prediction, sample_weight)
+        parts = [(prediction, Y)]
+    for h, targets in parts:
+        for metric in in_parts.values():
+            metric.add(h, targets)
+        if predictions is not None:
+            predictions.append(backend.to_numpy(h))
+    return float(total)
 
 
 def record(history: History, cost: float, values: Mapping[str, object]) -> None:

@@ -61,7 +61,7 @@ def hold_out(network: NetworkState, samples: Samples, fraction: float) -> tuple[
         chosen = (RawRows(array, train) for array in (X.source.X, X.source.Y))
         source = CheckedSource(Rows(*chosen), X.check)
         return (source, source, parts[0]), (*DataDoor(network).rows_of_source(X.source, held), parts[1])
-    rest, kept = ([_take(network, array, rows) for array in (X, Y)] for rows in (train, held))
+    rest, kept = ([take(network, array, rows) for array in (X, Y)] for rows in (train, held))
     return (rest[0], rest[1], parts[0]), (kept[0], kept[1], parts[1])
 
 
@@ -127,13 +127,13 @@ def _weights(network: NetworkState, weights: Array | None, rows: Indices, what: 
     """
     if weights is None:
         return None
-    taken: Array = _take(network, weights, rows)
+    taken: Array = take(network, weights, rows)
     if not (network.backend.to_numpy(taken) > 0.0).any():
         raise ValueError(f"sample_weight: expected a weight above 0 among the rows {what}, got none (validation)")
     return taken
 
 
-def _take(network: NetworkState, array: ArrayLike, rows: Indices) -> AnyArray:
+def take(network: NetworkState, array: ArrayLike, rows: Indices) -> AnyArray:
     """Take some rows, which stay where the array is."""
     if isinstance(array, HostData):
         return HostData(array.array[rows], array.shape[1], array.convert)

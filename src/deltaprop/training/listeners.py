@@ -10,6 +10,7 @@ from typing import Any
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.step_marks import StepMarks
 from deltaprop.epochs.trainer import Trainer
+from deltaprop.ranks.failures import decided
 from deltaprop.training.callbacks import (
     Callback,
     EpochBegin,
@@ -132,7 +133,9 @@ class Listeners:
 
     def _step_ended(self, trainer: Trainer, epoch: int, before: int, done: int, cost: float | None) -> None:
         """Tell that `done` minibatches of an epoch are done, whose Σ cost is `cost`."""
-        self.step_ended(epoch, before + done, None if cost is None else trainer.mean_cost(cost, done))
+        ranks = trainer.ranks
+        mean = None if cost is None else trainer.mean_cost(ranks.sum_host([cost])[0], done)
+        decided(ranks, partial(self.step_ended, epoch, before + done, mean))
 
     def step_ended(self, epoch: int, step: int, cost: float | None) -> None:
         """Tell of a step, counted from 1, those who asked for it."""

@@ -6,8 +6,9 @@ import os
 import time
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,11 @@ from deltaprop.epochs.task import RefusedError
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.epochs.way_log import log_way
 from deltaprop.errors import DivergenceError, callers_level
+from deltaprop.ranks.base import ALONE, Ranks
+from deltaprop.ranks.failures import decided, failing_together, known_to_all
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import Progress, progress_bar
+from deltaprop.training.agreement import SameParameters, require_same, sample_of
 from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.checkpoint import Checkpoint, Position, describe_run
 from deltaprop.training.divergence import divergence_error, find_fault
@@ -34,6 +38,8 @@ from deltaprop.training.evaluation import validate
 from deltaprop.training.hold_out import HeldOut
 from deltaprop.training.listeners import STOPPED_AT_ONCE, Listeners
 from deltaprop.training.metrics import Metric
+from deltaprop.training.rank_checkpoint import load_on_all
+from deltaprop.training.rank_validation import RankValidation
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class FitPlan:
     checkpoint: str | os.PathLike[str] | None = None
     checkpoint_every: int = 1
     resume: bool = False
+    ranks: Ranks = ALONE
 
     @property
     def between_epochs(self) -> list[str]:
@@ -86,20 +93,25 @@ def train(
         which that epoch began.
     ScheduleError
         If a schedule returns what is no learning rate; what has been learned is in the network, and in the checkpoint.
+    RankError
+        If another rank fails.
     """
-    samples = X.shape[0]
+    _require_same(network, (X, Y, sample_weight, validation), plan)
+    samples, ranks = X.shape[0], plan.ranks
     batch_size = min(plan.batch_size or samples, samples)
-    trainer = Trainer(
-        network,
-        X,
-        Y,
-        plan.optimizer,
-        plan.objective,
-        batch_size,
-        shuffled=plan.shuffle and batch_size < samples,
-        sample_weight=sample_weight,
-        dropout=plan.dropout,
-    )
+    with failing_together(ranks):
+        trainer = Trainer(
+            network,
+            X,
+            Y,
+            plan.optimizer,
+            plan.objective,
+            batch_size,
+            shuffled=plan.shuffle and batch_size < samples,
+            sample_weight=sample_weight,
+            dropout=plan.dropout,
+            ranks=ranks,
+        )
     history = History(metrics={name: [] for name in plan.metrics}, message=_all_done(plan))
     between = plan.between_epochs + ([] if validation is None else ["validation"])
     log_way(trainer, between)
@@ -107,22 +119,42 @@ def train(
         with suppress(RefusedError):  # what is left is done epoch by epoch
             _train_undisturbed(trainer, plan, history)
             return history
-    keeper = _keeper(trainer, (X, Y, sample_weight, validation), plan)
+    with failing_together(ranks):
+        keeper = _keeper(trainer, (X, Y, sample_weight, validation), plan) if ranks.is_first else None
     fit = Fit(trainer, validation, plan, history, keeper)
     # A cost that overflows is reported by DivergenceError, not by NumPy's warnings.
     quiet = np.errstate(over="ignore", invalid="ignore", under="ignore")
-    held_back = fit.interruption.awaited() if keeper is not None else nullcontext()
-    with fit.listeners.training(lambda: _parameters(network, plan, batch_size), trainer.try_rates) as over:
-        if over:
+    is_awaited = plan.checkpoint is not None or ranks.size > 1
+    held_back = fit.interruption.awaited() if is_awaited else nullcontext()
+    with ExitStack() as listening:
+        told = fit.listeners.training(lambda: _parameters(network, plan, batch_size), trainer.try_rates)
+        if decided(ranks, lambda: listening.enter_context(told)):
             fit.history.message = STOPPED_AT_ONCE
             return fit.history
-        with quiet, held_back, progress_bar(plan.progress, plan.epochs, samples) as progress:
+        with quiet, held_back, progress_bar(plan.progress and ranks.is_first, plan.epochs, samples) as progress:
             fit.run(progress)
         fit.restore_best()
-        fit.interruption.obey()
-        if fit.watch is not None and (complaint := fit.watch.complaint()):
+        fit.obey()
+        if ranks.is_first and fit.watch is not None and (complaint := fit.watch.complaint()):
             warnings.warn(complaint, RuntimeWarning, stacklevel=callers_level())
+        with failing_together(ranks):
+            listening.close()
     return fit.history
+
+
+def _require_same(
+    network: NetworkState, data: tuple[AnyArray, AnyArray, AnyArray | None, HeldOut | None], plan: FitPlan
+) -> None:
+    """Refuse arguments or data that differ from rank to rank."""
+    if plan.ranks.size == 1:
+        return
+    X, Y, sample_weight, held_out = data
+    arrays = {"X": X, "Y": Y, "sample_weight": sample_weight}
+    arrays |= dict(zip(("validation X", "validation Y"), held_out or (None, None), strict=False))
+    with failing_together(plan.ranks):
+        samples = {name: sample_of(array, network.backend) for name, array in arrays.items()}
+    configuration = network.configuration | {"epochs_trained": network.epochs_trained}
+    require_same(plan.ranks, configuration | _described(plan) | {"epochs": plan.epochs} | samples)
 
 
 def _parameters(network: NetworkState, plan: FitPlan, batch_size: int) -> dict[str, Any]:
@@ -158,17 +190,22 @@ def _keeper(
     """Make what writes checkpoints, if they are asked for."""
     if plan.checkpoint is None:
         return None
-    what = {
+    what = _described(plan) | {"batch_size": trainer.batch_size}
+    configuration = describe_run(trainer.network, *data, what)
+    return Checkpoint(plan.checkpoint, plan.checkpoint_every, trainer.network, trainer, configuration)
+
+
+def _described(plan: FitPlan) -> dict[str, Any]:
+    """Return what of a plan decides the numbers of a run."""
+    return {
         "optimizer": plan.optimizer,
-        "batch_size": trainer.batch_size,
+        "batch_size": plan.batch_size,
         "objective": plan.objective,
         "shuffle": plan.shuffle,
         "dropout": plan.dropout,
         "metrics": plan.metrics,
         "early_stopping": plan.early_stopping,
     }
-    configuration = describe_run(trainer.network, *data, what)
-    return Checkpoint(plan.checkpoint, plan.checkpoint_every, trainer.network, trainer, configuration)
 
 
 def _train_undisturbed(trainer: Trainer, plan: FitPlan, history: History) -> None:
@@ -201,6 +238,7 @@ class Fit:
     history : History
         The epochs that are done.
     keeper : Checkpoint or None
+        Of several ranks, rank 0 alone has one.
 
     Attributes
     ----------
@@ -239,23 +277,30 @@ class Fit:
         keeper: Checkpoint | None,
     ) -> None:
         self.trainer, self.network, self.validation, self.plan = trainer, trainer.network, validation, plan
-        self.history, self.keeper, self.interruption = history, keeper, Interruption()
+        self.history, self.keeper, self.interruption, self.ranks = history, keeper, Interruption(), plan.ranks
+        self._same_parameters = SameParameters(plan.ranks, trainer.network, trainer.state)
         self.position, self.ended = Position(history.epochs), False
         self.best: Array | None = None
         self._last_good = self.network.backend.copy(self.network.parameters)
         # The state of the optimizer when the epoch began; it is not known of an epoch that began before a pause.
         self._state, self._state_known = Remembered(self.network.backend, trainer.state), False
-        if keeper is not None and plan.resume:
-            self._load(keeper)
-        self.watch: Watch | None = None if plan.early_stopping is None else plan.early_stopping.watch(self.history)
-        self.listeners: Listeners = Listeners(plan.callbacks, self.network, plan.epochs, self.history)
+        if plan.resume:
+            self._load()
+        with failing_together(self.ranks):
+            self.watch: Watch | None = None if plan.early_stopping is None else plan.early_stopping.watch(self.history)
+            callbacks = plan.callbacks if self.ranks.is_first else ()
+            self.listeners: Listeners = Listeners(callbacks, self.network, plan.epochs, self.history)
+            if self.ranks.size > 1 and validation is not None:
+                self._shared_validation = RankValidation(self.network, validation, self.ranks)
+        self.listeners.every = self.ranks.from_first(self.listeners.every)
         self._rate_of, self._began_with = plan.optimizer.follow(self.history), self.history.epochs
 
-    def _load(self, keeper: Checkpoint) -> None:
+    def _load(self) -> None:
         """Go on from the checkpoint, if there is one."""
-        found = keeper.load(self.plan.epochs)
+        found = load_on_all(self.ranks, self.keeper, self.network, self.trainer, self.plan.epochs)
         if found is None:
             return
+        self._same_parameters()
         self.position, self.history, self.best, self.ended = found.position, found.history, found.best, found.ended
         self._last_good[...] = self.network.parameters if found.epoch_start is None else found.epoch_start
         if not self.ended:
@@ -263,34 +308,45 @@ class Fit:
 
     def run(self, progress: Progress) -> None:
         """Train the epochs that are left, to the last or until somebody ends training."""
-        plan, history = self.plan, self.history
+        plan, history, ranks = self.plan, self.history, self.ranks
         for epoch in range(plan.epochs if self.ended else self.position.epoch, plan.epochs):
             began = time.perf_counter()
+            self._same_parameters()
             try:
-                learning_rate = self._rate_of(epoch)
+                learning_rate = decided(ranks, partial(self._rate_of, epoch))
             except Exception:  # of a schedule; nothing is lost by it
                 if history.epochs > self._began_with:
                     self._save()
                 self.restore_best()
                 raise
-            self.listeners.epoch_begins(epoch + 1)
+            decided(ranks, partial(self.listeners.epoch_begins, epoch + 1))
             try:
                 self._train_epoch(epoch, learning_rate, progress)
             except Paused as pause:
                 self.position.batch = pause.batch
+                self.trainer.bring_cost_to_first()
                 self._save(self._last_good if pause.batch else None)
                 break
-            if self.validation is not None:
-                validate(self.network, self.validation, plan.objective, plan.metrics, history)
-            history.seconds.append(time.perf_counter() - began)
+            self._validate()
+            history.seconds.append(ranks.from_first(time.perf_counter() - began))
             progress.epoch(history)
             self._judge(epoch)
             self.position = Position(epoch + 1)
-            over = self.ended or self.interruption()
-            if over or epoch + 1 == plan.epochs or (self.keeper is not None and self.keeper.due(epoch + 1)):
+            over = self.ended or ranks.any(self.interruption())
+            if over or epoch + 1 == plan.epochs or (epoch + 1) % plan.checkpoint_every == 0:
                 self._save()
             if over:
                 break
+        self._same_parameters()
+
+    def _validate(self) -> None:
+        """Record the cost and the metrics of the validation data, if there are any."""
+        if self.validation is None:
+            return
+        if self.ranks.size > 1:
+            self._shared_validation(self.plan.objective, self.plan.metrics, self.history)
+        else:
+            validate(self.network, self.validation, self.plan.objective, self.plan.metrics, self.history)
 
     def _train_epoch(self, epoch: int, learning_rate: float, progress: Progress) -> None:
         """Train an epoch, from the middle if it was paused there, and record its cost.
@@ -311,7 +367,7 @@ class Fit:
         marks = self.listeners.marks(trainer, epoch + 1)
         trainer.epoch(learning_rate, order, progress, first=first, pause=self.interruption, marks=marks)
         cost = trainer.total()
-        if not (np.isfinite(cost) and network.backend.all_finite(network.parameters)):
+        if self.ranks.any(not (np.isfinite(cost) and network.backend.all_finite(network.parameters))):
             raise self._divergence(epoch, learning_rate, cost, order)
         self._last_good[...] = network.parameters
         count_epochs(network, self.history, [cost], learning_rate)
@@ -323,10 +379,20 @@ class Fit:
             self._state.restore()
             fault = find_fault(self.trainer, learning_rate, order)
         self.network.parameters = self._last_good
-        return divergence_error(epoch + 1, learning_rate, cost, self.history, fault)
+        error = divergence_error(epoch + 1, learning_rate, cost, self.history, fault)
+        known_to_all(error)
+        return error
 
     def _judge(self, epoch: int) -> None:
-        """Keep the parameters if the epoch is the best, and decide whether it ends training."""
+        """Keep the parameters if the epoch is the best, and decide whether it ends training; rank 0 decides."""
+        history = self.history
+        decision = decided(self.ranks, partial(self._decide, epoch))
+        if not self.ranks.is_first:
+            history.best_epoch, self.ended, history.message = decision
+            if history.best_epoch == epoch + 1:
+                self.best = self.network.backend.copy(self.network.parameters)
+
+    def _decide(self, epoch: int) -> tuple[int | None, bool, str]:
         history, watch = self.history, self.watch
         # An early stopping of somebody's own may name an earlier epoch, whose parameters are gone.
         if watch is not None and watch.best_epoch() == epoch + 1:
@@ -335,11 +401,26 @@ class Fit:
             history.message, self.ended = f"stopped by a callback after epoch {epoch + 1}", True
         elif watch is not None and watch.should_stop():
             history.message, self.ended = f"stopped early after epoch {epoch + 1}", True
+        return history.best_epoch, self.ended, history.message
 
     def _save(self, epoch_start: Array | None = None) -> None:
         """Write a checkpoint, if they are asked for; `epoch_start` are the parameters before a paused epoch."""
-        if self.keeper is not None:
-            self.keeper.save(self.position, self.history, self.best, epoch_start, ended=self.ended)
+        if self.plan.checkpoint is not None:
+            decided(self.ranks, partial(self._write, epoch_start))
+
+    def _write(self, epoch_start: Array | None) -> None:
+        assert self.keeper is not None
+        self.keeper.save(self.position, self.history, self.best, epoch_start, ended=self.ended)
+
+    def obey(self) -> None:
+        """End as a signal would have ended the process, if one has come on some rank; see `Interruption.obey`."""
+        signals = (number for number in self.ranks.gather(self.interruption.signal) if number is not None)
+        self.interruption.signal = next(signals, None)
+        try:
+            self.interruption.obey()
+        except BaseException as error:
+            known_to_all(error)
+            raise
 
     def restore_best(self) -> None:
         """Go back to the parameters of the best epoch, if one is known."""

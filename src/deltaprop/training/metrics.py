@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 from deltaprop.backends.array_types import AnyArray
 from deltaprop.backends.choices import MetricName
@@ -61,6 +61,11 @@ class MeanOfParts:
         self.total += Y.shape[0] * self.metric(prediction, Y)
         self.rows += Y.shape[0]
 
+    def joined(self, other: Self) -> Self:
+        """Add the samples of another part, and return this one."""
+        self.total, self.rows = self.total + other.total, self.rows + other.rows
+        return self
+
     def value(self) -> float:
         """Compute the metric of all samples."""
         return self.total / self.rows
@@ -79,10 +84,19 @@ class R2OfParts:
 
     def add(self, prediction: AnyArray, Y: AnyArray) -> None:
         """Add some samples."""
-        rows, mean = Y.shape[0], Y.mean(axis=0, dtype="float64")
+        mean = Y.mean(axis=0, dtype="float64")
+        self._add(float(((prediction - Y) ** 2).sum()), float(((Y - mean) ** 2).sum()), mean, Y.shape[0])
+
+    def joined(self, other: Self) -> Self:
+        """Add the samples of another part, and return this one."""
+        if other.rows:
+            self._add(other.residue, other.spread, other.mean, other.rows)
+        return self
+
+    def _add(self, residue: float, spread: float, mean: AnyArray, rows: int) -> None:
         apart, total = mean - self.mean, self.rows + rows
-        self.residue += float(((prediction - Y) ** 2).sum())
-        self.spread += float(((Y - mean) ** 2).sum()) + float((apart**2).sum()) * self.rows * rows / total
+        self.residue += residue
+        self.spread += spread + float((apart**2).sum()) * self.rows * rows / total
         self.mean, self.rows = self.mean + apart * (rows / total), total
 
     def value(self) -> float:

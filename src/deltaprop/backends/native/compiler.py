@@ -46,7 +46,7 @@ NO_COMPILER = "no C++ compiler is here (c++, g++ or clang++); pip install 'delta
 SECONDS_TO_ANSWER, SECONDS_TO_COMPILE = 30.0, 180.0
 #: Functions that the library has to offer.
 FUNCTIONS = (
-    *("run", "run_members", "scratch_entries", "evaluate", "evaluate_members"),
+    *("run", "apply", "run_members", "scratch_entries", "evaluate", "evaluate_members"),
     *("gradient", "gradient_scratch_entries", "hessian_product", "hessian_product_scratch_entries"),
     *("all_finite", "shuffle"),
 )

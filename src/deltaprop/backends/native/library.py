@@ -20,6 +20,12 @@ from deltaprop.errors import BackendError
 _I, _P = ctypes.c_int64, ctypes.c_void_p
 
 
+class MinibatchShare(ctypes.Structure):
+    """One process's rows of a minibatch; ``struct MinibatchShare`` in ``kernels/cpu/epoch_plan.h`` explains it."""
+
+    _fields_ = fields_of("cpu/epoch_plan.h", "MinibatchShare")
+
+
 class EpochPlan(ctypes.Structure):
     """What an epoch is to do; ``struct EpochPlan`` in ``kernels/cpu/epoch_plan.h`` explains the fields."""
 
@@ -53,9 +59,11 @@ POINTERS: dict[str, tuple[DType | None, bool]] = {
     "y": (None, False),
     "weights": (None, False),
     "order": (np.dtype(np.int64), False),
+    "shares": (np.dtype(MinibatchShare), False),
     "scales": (np.dtype(np.float64), False),
     "penalties": (np.dtype(np.float64), False),
     "decays": (np.dtype(np.float64), False),
+    "gradient": (None, True),
     "first": (None, True),
     "second": (None, True),
     "rates": (np.dtype(np.float64), False),
@@ -87,8 +95,8 @@ def library(dtype: DType) -> ctypes.CDLL:
     """The compiled library for `dtype`: ``run`` and ``scratch_entries`` of an `EpochPlan`, others of many.
 
     ``run_members`` trains several networks, and ``evaluate_members`` asks them for costs and outputs; ``evaluate`` asks
-    one network, over dense rows. ``gradient`` and ``hessian_product`` write ∂J/∂θ and H v over all samples, and need
-    scratch of a size of their own.
+    one network, over dense rows. ``apply`` takes a step by a gradient that is known. ``gradient`` and
+    ``hessian_product`` write ∂J/∂θ and H v over all samples, and need scratch of a size of their own.
 
     Python's lock is not held while they run.
 
@@ -157,7 +165,8 @@ def _load(real: str) -> Selected[ctypes.CDLL] | str:
     except OSError as error:
         return f"the compiled library does not load ({error})"
     loaded = selected.loaded
-    loaded.run.argtypes, loaded.run.restype = [ctypes.POINTER(EpochPlan)], None
+    for of_one in (loaded.run, loaded.apply):
+        of_one.argtypes, of_one.restype = [ctypes.POINTER(EpochPlan)], None
     for of_members in (loaded.run_members, loaded.evaluate_members):
         of_members.argtypes, of_members.restype = [_P, _P, _I, _I, _I], None
     loaded.evaluate.argtypes, loaded.evaluate.restype = [_P, _P, _I, _P, _P, _P, _P, _P, _I, _I], _I
@@ -176,7 +185,7 @@ def _load(real: str) -> Selected[ctypes.CDLL] | str:
 
 
 def _checked(path: Path) -> ctypes.CDLL:
-    check_names(path.read_bytes(), UNIT, (EpochPlan, EncodedInputs, SparseInputs, EvaluationPlan))
+    check_names(path.read_bytes(), UNIT, (EpochPlan, MinibatchShare, EncodedInputs, SparseInputs, EvaluationPlan))
     return ctypes.CDLL(str(path))
 
 

@@ -1,0 +1,39 @@
+"""What started this process: the programs that start many, such as mpiexec, tell each how many there are."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+#: The variable that a launcher sets to the number of processes, and the launcher's name.
+VARIABLES = {
+    "OMPI_COMM_WORLD_SIZE": "mpiexec of Open MPI",
+    "PMI_SIZE": "mpiexec of MPICH or Intel MPI",
+    "MV2_COMM_WORLD_SIZE": "mpirun of MVAPICH2",
+    "SLURM_STEP_NUM_TASKS": "srun",
+}
+
+
+class Launched(NamedTuple):
+    """How many processes a launcher has started.
+
+    Parameters
+    ----------
+    size : int
+    variable : str
+        The variable of the environment that says so.
+    launcher : str
+    """
+
+    size: int
+    variable: str
+    launcher: str
+
+
+def launched() -> Launched | None:
+    """Return the launcher that started this process as one of several; None where it runs by itself."""
+    for variable, launcher in VARIABLES.items():
+        value = os.environ.get(variable, "")
+        if value.isdecimal() and int(value) > 1:
+            return Launched(int(value), variable, launcher)
+    return None

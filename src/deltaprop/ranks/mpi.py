@@ -1,0 +1,136 @@
+"""Ranks of MPI, by mpi4py; it is imported when they are asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from deltaprop.backends.array_types import AnyArray
+from deltaprop.errors import BackendError
+from deltaprop.ranks.base import ALONE, Ranks
+from deltaprop.ranks.failures import is_known_to_all
+from deltaprop.ranks.launchers import launched
+
+T = TypeVar("T")
+
+INSTALL = "pip install 'deltaprop[mpi]'"
+#: Entries of one sum: MPI counts them in 32 bits.
+ENTRIES_AT_ONCE = 2**30
+
+
+class MpiRanks(Ranks):
+    """The ranks of a communicator of mpi4py.
+
+    Parameters
+    ----------
+    communicator : mpi4py.MPI.Intracomm
+    """
+
+    def __init__(self, communicator: Any) -> None:
+        from mpi4py import MPI
+
+        self._mpi, self._communicator = MPI, communicator
+        self.rank, self.size = communicator.Get_rank(), communicator.Get_size()
+
+    def sum(self, flat: AnyArray) -> None:
+        """Add up an array of the host over all ranks, in place."""
+        for start in range(0, len(flat), ENTRIES_AT_ONCE):
+            self._communicator.Allreduce(self._mpi.IN_PLACE, flat[start : start + ENTRIES_AT_ONCE])
+
+    def sum_host(self, numbers: Sequence[float]) -> list[float]:
+        """Add up some numbers over all ranks."""
+        array = np.array(numbers, np.float64)
+        self._communicator.Allreduce(self._mpi.IN_PLACE, array)
+        summed: list[float] = array.tolist()
+        return summed
+
+    def from_first(self, value: T) -> T:
+        """Return the value that rank 0 passes; others get a copy."""
+        found: T = self._communicator.bcast(value if self.is_first else None)
+        return found
+
+    def gather(self, value: T) -> list[T]:
+        """Return the values that all ranks pass."""
+        values: list[T] = self._communicator.allgather(value)
+        return values
+
+    def abort(self) -> None:
+        """End all ranks of the communicator, with exit status 1."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._communicator.Abort(1)
+
+
+def mpi_ranks(given: Any) -> Ranks:
+    """Return the ranks of "mpi", which are all processes that the launcher has started, or of a communicator.
+
+    From then on, an exception that nobody catches on one rank ends all of them.
+
+    Raises
+    ------
+    BackendError
+        If mpi4py or an MPI library is not installed, or the launcher belongs to another MPI library.
+    TypeError, ValueError
+        If `given` is neither, or a communicator without this process.
+    """
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library
+        raise BackendError(f"ranks: MPI cannot be had ({error}); install it with: {INSTALL}") from error
+    if isinstance(given, str):
+        communicator: Any = MPI.COMM_WORLD
+        _require_all(communicator.Get_size())
+    else:
+        communicator = given
+        if not isinstance(communicator, MPI.Intracomm):
+            raise TypeError(f"ranks: expected an mpi4py.MPI.Intracomm, got {type(given).__name__}")
+        if communicator == MPI.COMM_NULL:
+            raise ValueError("ranks: expected a communicator that this process belongs to, got MPI.COMM_NULL")
+    if communicator.Get_size() == 1:
+        return ALONE
+    ranks = MpiRanks(communicator)
+    _end_all_when_one_fails(ranks)
+    return ranks
+
+
+def _require_all(size: int) -> None:
+    """Refuse to begin where the launcher has started more processes than MPI sees.
+
+    Raises
+    ------
+    BackendError
+        If so: each process would train by itself.
+    """
+    found = launched()
+    if found is not None and size != found.size:
+        from mpi4py import MPI
+
+        library = MPI.Get_library_version().split(",")[0].split("\n")[0].strip()
+        raise BackendError(
+            f"ranks: expected {found.size} ranks, as {found.launcher} says ({found.variable}={found.size}), got {size} "
+            f"from {library}, by which mpi4py runs; start them by the mpiexec of that library: {INSTALL} puts one "
+            "beside the python of the environment"
+        )
+
+
+#: The ranks that end together; one process belongs to one job.
+_ending: list[Ranks] = []
+
+
+def _end_all_when_one_fails(ranks: Ranks) -> None:
+    """Have an exception that nobody catches end all ranks, for they would wait for this one."""
+    if _ending:
+        return
+    _ending.append(ranks)
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        before(kind, error, traceback)
+        if not is_known_to_all(error):
+            ranks.abort()
+
+    sys.excepthook = hook

@@ -1,0 +1,112 @@
+"""What all ranks of a training have to agree on: its arguments and data, and the parameters before every epoch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from deltaprop.backends import Backend
+from deltaprop.backends.array_types import AnyArray
+from deltaprop.derivation.remembered import OptimizerState
+from deltaprop.derivation.state import NetworkState
+from deltaprop.files.plain_values import plain
+from deltaprop.inputs.arrays import HostData
+from deltaprop.inputs.encoded_rows import EncodedRows
+from deltaprop.inputs.sources import CheckedSource, Parts, Rows
+from deltaprop.ranks.base import Ranks
+from deltaprop.ranks.failures import known_to_all
+
+#: Rows of each array by which ranks tell that they have the same data.
+ROWS_COMPARED = 64
+
+
+def require_same(ranks: Ranks, described: Mapping[str, Any]) -> None:
+    """Refuse arguments that are not the same on all ranks.
+
+    described : what is compared, by name.
+
+    Raises
+    ------
+    ValueError
+        On every rank; it names the first argument that differs, and what two ranks have.
+    """
+    if ranks.size == 1:
+        return
+    of_all = ranks.gather({name: plain(value) for name, value in described.items()})
+    for name, first in of_all[0].items():
+        for rank, other in enumerate(of_all):
+            if other.get(name) != first:
+                seen = f"{first!r} on rank 0 and {other.get(name)!r} on rank {rank}"
+                raise known_to_all(ValueError(f"ranks: expected the same {name} on every rank, got {seen}"))
+
+
+def sample_of(array: Any, backend: Backend) -> str:
+    """Describe data by their shape and a digest of a few rows, so that other data are told without reading them all."""
+    if array is None:
+        return "none"
+    if isinstance(array, CheckedSource):
+        source = array.source
+        if isinstance(source, Rows):
+            return f"{sample_of(source.X, backend)}, {sample_of(source.Y, backend)}"
+        assert isinstance(source, Parts)
+        return f"{source.describe()}, parts of {source.sizes[:12]} rows"
+    if isinstance(array, HostData):
+        return sample_of(array.array, backend)
+    if isinstance(array, EncodedRows):
+        return sample_of(array.stored, backend)
+    rows = np.unique(np.linspace(0, array.shape[0] - 1, ROWS_COMPARED).astype(np.int64))
+    return f"shape {tuple(array.shape)}, digest {_digest_of_rows(array, rows, backend)}"
+
+
+def _digest_of_rows(array: AnyArray, rows: AnyArray, backend: Backend) -> str:
+    if hasattr(array, "toarray"):  # a sparse matrix
+        chosen = array[rows].toarray()
+    elif backend.owns(array) and not backend.on_host:
+        chosen = backend.to_numpy(array[backend.asarray(rows, np.int64)])
+    else:
+        chosen = np.asarray(array[rows])
+    content = repr(chosen.tolist()).encode() if chosen.dtype.kind == "O" else np.ascontiguousarray(chosen).tobytes()
+    return hashlib.sha256(str(chosen.dtype).encode() + content).hexdigest()[:16]
+
+
+class SameParameters:
+    """It sees to it that all ranks have the same parameters and the same optimizer state, to the bit, in every epoch.
+
+    They do anyway, unless ranks began with different parameters, something changed them on rank 0 alone, as a callback
+    may, or processors of different kinds round differently: rank 0's are then taken over by the others.
+
+    Parameters
+    ----------
+    ranks : Ranks
+    network : NetworkState
+    state : dict
+        The optimizer's state.
+    """
+
+    ranks: Ranks
+    network: NetworkState
+    state: OptimizerState
+
+    def __init__(self, ranks: Ranks, network: NetworkState, state: OptimizerState) -> None:
+        self.ranks, self.network, self.state = ranks, network, state
+
+    def __call__(self) -> None:
+        """Compare all arrays by a sum of their bits; where they differ, take over rank 0's."""
+        if self.ranks.size == 1:
+            return
+        backend = self.network.backend
+        arrays = [self.network.parameters, *(value for value in self.state.values() if backend.owns(value))]
+        sums = self.ranks.gather([_sum_of_bits(backend.to_numpy(array)) for array in arrays])
+        for number, array in enumerate(arrays):
+            if any(own[number] != sums[0][number] for own in sums):
+                of_first = self.ranks.from_first(backend.to_numpy(array))
+                array[...] = backend.asarray(of_first, backend.dtype_of(array))
+
+
+def _sum_of_bits(array: AnyArray) -> int:
+    """Return the sum of the entries, each taken for a whole number, which depends on every bit."""
+    whole = np.ascontiguousarray(array).reshape(-1).view(np.uint32 if array.dtype.itemsize == 4 else np.uint64)
+    return int(whole.sum(dtype=np.uint64))
