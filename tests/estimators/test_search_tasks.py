@@ -174,7 +174,8 @@ def test_a_split_without_a_score_needs_the_inputs(monkeypatch):
             with parallel_config("threading"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 found.append(kind(base, {"alpha": [0.0, 1.0]}, cv=cv, n_jobs=2, refit=False).fit(X, y))
-        np.testing.assert_allclose(*(each.cv_results_["mean_test_score"] for each in found), rtol=1e-12)
+        ours, theirs = (each.cv_results_["mean_test_score"] for each in found)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
 
 # -- fits by themselves --------------------------------------------------------------------------------------------
