@@ -194,6 +194,37 @@ def test_rank_0_alone_speaks(capfd):
     assert capfd.readouterr().out.count("Iteration") == 3
 
 
+def test_callbacks_of_scikit_learn_are_told_by_rank_0():
+    pytest.importorskip("sklearn.callback")
+    told: list[tuple[int, str]] = []
+
+    class Told:
+        """A callback of scikit-learn's protocol; it ends training after two epochs."""
+
+        def __init__(self, rank):
+            self.rank = rank
+
+        def setup(self, estimator, context):
+            told.append((self.rank, "setup"))
+
+        def teardown(self, estimator, context):
+            told.append((self.rank, "teardown"))
+
+        def on_fit_task_begin(self, estimator, context):
+            pass
+
+        def on_fit_task_end(self, estimator, context, *, X=None, fitted_estimator=None):
+            told.append((self.rank, context.task_name))
+            return context.task_name == "epoch" and context.task_id == 1
+
+    def fit(ranks):
+        return classifier(ranks).set_callbacks(Told(ranks.rank)).fit(X, LABELS)
+
+    found = run_threads(2, fit)
+    assert [each.n_iter_ for each in found] == [2, 2]
+    assert told == [(0, name) for name in ("setup", "epoch", "epoch", "fit", "teardown")]
+
+
 def test_rank_0_alone_warns():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
