@@ -6,12 +6,13 @@ import signal
 import sys
 import threading
 import warnings
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import sparse
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -19,7 +20,7 @@ from threads import outcomes, run_threads
 
 import deltaprop as dp
 from deltaprop.epochs.interruption import Interruption
-from deltaprop.estimators.autologging import telling_fit
+from deltaprop.estimators.autologging import _have_rank_0_record, telling_fit
 from deltaprop.ranks.base import ALONE
 from deltaprop.ranks.failures import RankError
 from deltaprop.training.agreement import same_generator
@@ -429,3 +430,28 @@ def test_mlflow_records_a_fit_of_several_ranks_once(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow.sklearn", object())
     run_threads(3, lambda ranks: Estimator(ranks).fit())
     assert told == [0]
+
+
+def test_what_mlflow_has_patched_before_records_nothing_on_other_ranks():
+    """As after the fit of another estimator, which told MLflow of all."""
+    silenced, recorded = threading.local(), list[int]()
+
+    class Estimator(BaseEstimator):
+        def __init__(self, ranks=None):
+            self.ranks = ranks
+
+        def fit(self):
+            if not getattr(silenced, "now", False):
+                recorded.append(self.ranks.rank)
+            return self
+
+    @contextmanager
+    def silent():
+        silenced.now = True
+        yield
+        silenced.now = False
+
+    _have_rank_0_record(Estimator, silent)
+    found = run_threads(3, lambda ranks: Estimator(ranks).fit())
+    assert [each.ranks.rank for each in found] == [0, 1, 2]
+    assert recorded == [0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Any, TypeVar, cast
 
@@ -77,11 +78,30 @@ def tell_mlflow(module: Any, cls: type) -> bool:
         if functions.autologging_is_disabled("sklearn"):
             return False  # the next call of `autolog` finds our classes in the list
         module.autolog(**functions.AUTOLOGGING_INTEGRATIONS["sklearn"])
+        silent = getattr(functions, "disable_autologging", nullcontext)
+        for each in _ours[known or 0 :]:
+            _have_rank_0_record(each, silent)
     except Exception as error:  # noqa: BLE001  (whatever this version of MLflow does differently)
         _told.append((module, sys.maxsize))
         logger.warning("mlflow.sklearn.autolog does not record deltaprop's estimators: %s: %s", MODULE, error)
         return False
     return not issubclass(cls, tuple(_ours[:known])) if known else True
+
+
+def _have_rank_0_record(cls: Any, silent: Callable[[], AbstractContextManager[Any]]) -> None:
+    """Have the method `fit` that MLflow has put into a class record nothing on other ranks."""
+    patched = vars(cls).get("fit")
+    if patched is None or "ranks" not in cls._get_param_names():
+        return
+
+    @functools.wraps(patched)
+    def fit(estimator: Any, *arguments: Any, **options: Any) -> Any:
+        if _is_first(estimator):
+            return patched(estimator, *arguments, **options)
+        with silent():
+            return patched(estimator, *arguments, **options)
+
+    cls.fit = fit
 
 
 def _list_ours(module: Any) -> None:
