@@ -82,7 +82,8 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
         epochs are one launch are float32 throughout.
     device : int, optional
         On which of several CUDA devices the network lives, counted from 0, whichever is current when it is used; by
-        default on the one that is current now.
+        default on the one that is current now. Where that is device 0, processes that ``mpiexec`` or ``srun`` has
+        started on this machine take the devices in turn.
 
     Raises
     ------
@@ -204,7 +205,9 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
             them all the data, and ends with the same parameters, to the bit. `batch_size` counts the rows of all ranks,
             and the result does not depend on their number, but for rounding. Rank 0 calls schedules, callbacks and
             metrics of your own, draws, and writes checkpoints, from which any number of ranks may go on. What one rank
-            raises, all raise, the others as `RankError`. It needs ``pip install 'deltaprop[mpi]'``.
+            raises, all raise, the others as `RankError`. It needs ``pip install 'deltaprop[mpi]'``. On CUDA each rank
+            has a device of its own, and their gradients are added up by NCCL, ``pip install nvidia-nccl-cu13`` or
+            ``nvidia-nccl-cu12``; this has been run on one device, not yet on several.
 
         Returns
         -------
@@ -228,7 +231,8 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
             If another call is training the network: in another thread, or the one whose callback this is. Of several
             ranks, `RankError` if another one has failed.
         BackendError
-            If MPI cannot be had, or was started by the launcher of another MPI library.
+            If MPI cannot be had, or was started by the launcher of another MPI library. On CUDA, if NCCL cannot be
+            had, or two ranks have the same device.
 
         Warns
         -----

@@ -116,7 +116,6 @@ class SummedGradient:
             compute()
         except BaseException as error:  # noqa: BLE001  (it is raised as soon as the others know)
             failure = error
-            self._backend.fill(self.gradient.flat, 0.0)
         asked, failed = self._exchange(leaves_off, failure is not None)
         if failed:
             raise_on_all(self.ranks, failure)
@@ -124,6 +123,8 @@ class SummedGradient:
 
     def _exchange(self, leaves_off: bool, fails: bool) -> tuple[bool, bool]:
         if self._backend.on_host:
+            if fails:
+                self._backend.fill(self.gradient.flat, 0.0)
             self._news[0], self._news[1] = leaves_off, fails
             self.ranks.sum(self._buffer)
             return bool(self._news[0] > 0), bool(self._news[1] > 0)
