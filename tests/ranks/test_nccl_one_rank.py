@@ -189,7 +189,7 @@ def test_shares_may_change(device, monkeypatch):
 
 
 def test_epochs_of_several_kinds_stay_captured(device, world, monkeypatch):
-    """As chunks are, of which the last is shorter; the first of more than four kinds is forgotten."""
+    """As chunks are, whose last is shorter; the first of more than four kinds is forgotten."""
     made = []
     graph = Replay._graph
     monkeypatch.setattr(Replay, "_graph", lambda self, n: (n in self.graphs or made.append(n), graph(self, n))[1])
