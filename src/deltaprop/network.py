@@ -207,7 +207,7 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
             metrics of your own, draws, and writes checkpoints, from which any number of ranks may go on. What one rank
             raises, all raise, the others as `RankError`. It needs ``pip install 'deltaprop[mpi]'``. On CUDA each rank
             has a device of its own, and their gradients are added up by NCCL, ``pip install nvidia-nccl-cu13`` or
-            ``nvidia-nccl-cu12``; this has been run on one device, not yet on several.
+            ``nvidia-nccl-cu12``; no two devices have run this yet.
 
         Returns
         -------

@@ -1,7 +1,8 @@
 """Ranks with a CUDA device each: their arrays are added up by NCCL, from device to device, through CuPy's binding.
 
 Everything on the host goes the way of the ranks they are made of, among it NCCL's own introduction of the devices to
-one another. No two devices have run this yet: it is tested with one, and against a stand-in for CuPy's binding.
+one another. No two devices have run this yet: tests have a stand-in for CuPy's binding, and one device where there is
+one.
 """
 
 from __future__ import annotations
