@@ -10,6 +10,7 @@ from deltaprop.arguments import (
     check_bool,
     check_callables,
     check_choice,
+    check_dropout,
     check_number,
     check_path,
     check_whole_number,
@@ -20,7 +21,6 @@ from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction
 from deltaprop.derivation.optimizers import SGD
 from deltaprop.derivation.update_rule import Optimizer
-from deltaprop.epochs.trainer import check_dropout
 from deltaprop.files.atomic_file import check_writable
 from deltaprop.files.saved_network import SavedNetwork
 from deltaprop.inputs.sources import CheckedSource
@@ -238,8 +238,9 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
         together = find_ranks(ranks)
         with failing_together(together):
             objective = Objective(l2, l2_scaling, reduction)
-            inputs, targets, weights = self._door.training_data(X, Y, sample_weight, batch_size)
-            samples, held_out, resolved = with_validation(self, (inputs, targets, weights), validation, metrics)
+            inputs, targets, weights = self._door.training_data(X, Y, sample_weight, batch_size, together)
+            samples = (inputs, targets, weights)
+            samples, held_out, resolved = with_validation(self, samples, validation, metrics, together)
             if optimizer is not None and not isinstance(optimizer, Optimizer):
                 raise TypeError(f"optimizer: expected a dp.Optimizer (SGD, Adam, AdamW or your own), got {optimizer!r}")
             plan = FitPlan(

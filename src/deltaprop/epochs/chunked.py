@@ -22,6 +22,7 @@ class Chunk(NamedTuple):
     memory : hashable
         It tells apart the arrays that chunks are brought into: captured steps hold their addresses.
     X, Y : array, (n, s_1) and (n, s_L)
+        Where several ranks share minibatches, there may be more rows than the chunk has.
     """
 
     memory: Hashable
@@ -42,7 +43,7 @@ class Feed(ABC):
 
     @abstractmethod
     def chunks(self, order: Indices | None) -> Iterator[Chunk]:
-        """Bring all samples, chunk by chunk, in `order` or as they stand.
+        """Bring all samples, chunk by chunk, in `order` or as they stand; where ranks share them, those of this rank.
 
         The next chunk is asked for when the one before has been trained on.
         """
@@ -91,6 +92,10 @@ class ChunkedEpoch:
 
 def rows_of_chunks(network: NetworkState, samples: int, batch_size: int) -> int:
     """Compute the samples a chunk: whole minibatches of about `CHUNK_BYTES`, and no more than there are samples."""
+    return min(batch_size * batches_of_chunks(network, batch_size), samples)
+
+
+def batches_of_chunks(network: NetworkState, rows: int) -> int:
+    """Compute the minibatches a chunk of about `CHUNK_BYTES`, of which so many rows each are brought there."""
     columns = network.layer_sizes[0] + network.layer_sizes[-1]
-    bytes_a_batch = batch_size * columns * network.dtype.itemsize
-    return min(batch_size * max(1, CHUNK_BYTES // bytes_a_batch), samples)
+    return max(1, CHUNK_BYTES // (rows * columns * network.dtype.itemsize))

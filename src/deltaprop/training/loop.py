@@ -203,6 +203,8 @@ def _keeper(
     if plan.checkpoint is None:
         return None
     what = _described(plan) | {"batch_size": trainer.batch_size}
+    if trainer.sharding is not None:
+        what["shards"] = trainer.sharding.count
     configuration = describe_run(trainer.network, *data, what)
     return Checkpoint(plan.checkpoint, plan.checkpoint_every, trainer.network, trainer, configuration)
 
