@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from deltaprop.backends.array_types import AnyArray
+from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.chunked import ChunkedEpoch, Feed, batches_of_chunks, rows_of_chunks
 from deltaprop.epochs.read_chunks import ReadChunks
 from deltaprop.epochs.read_shards import ReadShards
+from deltaprop.epochs.sharding import PartSharding, Sharding
 from deltaprop.epochs.shared_chunks import ChunkShares, SharedChunkedEpoch
-from deltaprop.epochs.sharding import PartSharding
+from deltaprop.epochs.shares import Shares
+from deltaprop.epochs.task import Pass
 from deltaprop.inputs.sources import CheckedSource, Rows
-
-if TYPE_CHECKING:
-    from deltaprop.epochs.task import Pass
-    from deltaprop.epochs.trainer import Trainer
+from deltaprop.ranks.base import Ranks
 
 
-def chunked_epoch(trainer: Trainer, make_trainer: Callable[..., Callable[[Pass], None]]) -> ChunkedEpoch:
+class Training(Protocol):
+    """What has to be known of a `Trainer`."""
+
+    network: NetworkState
+    X: AnyArray
+    Y: AnyArray
+    batch_size: int
+    shuffled: bool
+    samples: int
+    sizes: tuple[int, ...]
+    ranks: Ranks
+    shares: Shares | None
+    sharding: Sharding | None
+
+
+def chunked_epoch(trainer: Training, make_trainer: Callable[..., Callable[[Pass], None]]) -> ChunkedEpoch:
     """Make what trains on the data of a trainer chunk by chunk.
 
     Parameters
@@ -33,7 +49,7 @@ def chunked_epoch(trainer: Trainer, make_trainer: Callable[..., Callable[[Pass],
     return SharedChunkedEpoch(feed, shared, trainer.ranks, make_trainer)
 
 
-def _chunk_shares(trainer: Trainer) -> ChunkShares | None:
+def _chunk_shares(trainer: Training) -> ChunkShares | None:
     """Return this rank's rows of each chunk, where ranks share minibatches.
 
     Batches of an iterable come in the windows of a run without ranks. Else a chunk is as large as without ranks, but of
@@ -48,7 +64,7 @@ def _chunk_shares(trainer: Trainer) -> ChunkShares | None:
     return ChunkShares(shares, batches_of_chunks(network, max(1, -(-most // len(trainer.sizes)))))
 
 
-def _feed(trainer: Trainer, shared: ChunkShares | None) -> Feed:
+def _feed(trainer: Training, shared: ChunkShares | None) -> Feed:
     network, X, batch_size = trainer.network, trainer.X, trainer.batch_size
     if not isinstance(X, CheckedSource):
         from deltaprop.epochs.uploaded_chunks import UploadedChunks  # not where there is no device

@@ -11,8 +11,8 @@ from deltaprop.backends.array_types import Indices
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.random_numbers import shard_generator
 from deltaprop.epochs.read_chunks import ReadChunks
-from deltaprop.epochs.shared_chunks import ChunkShares
 from deltaprop.epochs.sharding import PartSharding
+from deltaprop.epochs.shared_chunks import ChunkShares
 from deltaprop.inputs.shards import joined
 from deltaprop.inputs.sources import CheckedSource, ReadChunk
 

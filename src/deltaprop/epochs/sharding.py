@@ -173,9 +173,10 @@ def sharding_of(source: Source, batch_size: int, ranks: Ranks, *, shuffled: bool
     elif isinstance(source, Parts) and source.by_number:
         sharding = PartSharding(source, batch_size, ranks)
     if sharding is not None and sharding.count < ranks.size and ranks.is_first:
+        idle = ranks.size - sharding.count
         warnings.warn(
-            f"ranks: {ranks.size - sharding.count} of {ranks.size} ranks have no rows to train on, as these data can be "
-            f"shared out over {sharding.count} ranks at most ({source.describe()})",
+            f"ranks: {idle} of {ranks.size} ranks have no rows to train on, as these data can be shared out over "
+            f"{sharding.count} ranks at most ({source.describe()})",
             RuntimeWarning,
             stacklevel=callers_level(),
         )

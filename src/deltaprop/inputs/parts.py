@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import zipfile
@@ -17,6 +18,10 @@ from deltaprop.inputs.cells import finite_numbers
 from deltaprop.inputs.numpy_files import DAMAGED, UNPACKED_LIMIT, check_declared_size, load_numpy, members
 from deltaprop.inputs.parquet_file import ParquetFile
 from deltaprop.inputs.sources import Pair, Parts, Source
+
+
+#: Rows of an iterable by which ranks tell that they have the same.
+ROWS_OF_SAMPLE = 8
 
 
 class ParquetParts(Parts):
@@ -66,6 +71,10 @@ class ParquetParts(Parts):
             start += len(columns[-1])
             yield np.column_stack(columns[:-1]), columns[-1]
 
+    def sample(self) -> str:
+        """Say how many bytes the file has."""
+        return f"{self.path.stat().st_size} bytes"
+
     def describe(self) -> str:
         """Say its name and size."""
         return f"{self.path.name}, {self.shape[0]} × {self.shape[1]}, target {self.target!r}"
@@ -111,6 +120,11 @@ class FolderParts(Parts):
             X, y = members(path, archive, ("X", "y"))
         yield X.reshape(len(X), -1) if X.ndim > 1 and len(X) else X, y
 
+    def sample(self) -> str:
+        """Say what the files are called, and how many bytes each has: the beginning, and a digest of all."""
+        files = " ".join(f"{path.name}: {path.stat().st_size} bytes" for path in self.files)
+        return f"{files[:60]} {hashlib.sha256(files.encode()).hexdigest()[:16]}"
+
     def describe(self) -> str:
         """Say how many files and samples there are."""
         return f"{self.folder.name}, {len(self.files)} files, {self.shape[0]} × {self.shape[1]}"
@@ -147,6 +161,8 @@ class BatchParts(Parts):
             columns = columns or np.shape(X)[1]
             if np.shape(X)[1] != columns:
                 raise ValueError(f"X: batch {len(sizes)} has {np.shape(X)[1]} features, those before had {columns}")
+            if not sum(sizes):
+                self._first = X[:ROWS_OF_SAMPLE], Y[:ROWS_OF_SAMPLE]
             sizes.append(len(X))
         if not sum(sizes):
             raise ValueError("X: expected batches with samples, got none")
@@ -182,6 +198,11 @@ class BatchParts(Parts):
             for name, array in zip(("X", "Y"), batch, strict=True):
                 refuse_masked(array, f"{name} of batch {number}")
             yield batch[0], batch[1]
+
+    def sample(self) -> str:
+        """Say what the first rows of the first batch are: a digest of them."""
+        rows = [np.ascontiguousarray(array) for array in self._first]
+        return " ".join(f"{array.dtype} {hashlib.sha256(array.tobytes()).hexdigest()[:16]}" for array in rows)
 
     def describe(self) -> str:
         """Say how many there are."""

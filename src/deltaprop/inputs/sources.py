@@ -190,6 +190,10 @@ class Parts(Source):
             if seen != rows:
                 raise self._changed(number, f"{seen} samples")
 
+    def sample(self) -> str:
+        """Say what tells it from another source of the same shape, as far as that is known without reading it."""
+        return ""
+
     def _changed(self, number: int, seen: str) -> ValueError:
         """Make the error that says that a part has changed since it was measured."""
         return ValueError(
@@ -254,9 +258,7 @@ def _cut(held: list[Piece], rows: int) -> list[Piece]:
     return taken
 
 
-def _window(
-    source: Parts, taken: list[Piece], rng: np.random.Generator | None, own: Indices | None
-) -> ReadChunk:
+def _window(source: Parts, taken: list[Piece], rng: np.random.Generator | None, own: Indices | None) -> ReadChunk:
     """Join some pieces to one permuted chunk, or to some rows of it; the pieces are released."""
     pairs = [(piece.X, piece.Y) for piece in taken]
     ends = np.cumsum([len(piece.X) for piece in taken])
@@ -264,9 +266,10 @@ def _window(
     taken.clear()
     X, Y = (np.concatenate(arrays) if len(pairs) > 1 else arrays[0] for arrays in zip(*pairs, strict=True))
     del pairs
-    order = own if rng is None else rng.permutation(len(X))
-    if own is not None and rng is not None:
-        order = order[own]
+    order = own
+    if rng is not None:
+        permuted = rng.permutation(len(X))
+        order = permuted if own is None else permuted[own]
 
     def place(row: int) -> tuple[int, str]:
         row = row if order is None else int(order[row])

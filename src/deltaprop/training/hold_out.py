@@ -42,9 +42,7 @@ def check_fraction(validation: object) -> float | None:
     return float(validation)
 
 
-def hold_out(
-    network: NetworkState, samples: Samples, fraction: float, ranks: Ranks = ALONE
-) -> tuple[Samples, HeldOut]:
+def hold_out(network: NetworkState, samples: Samples, fraction: float, ranks: Ranks = ALONE) -> tuple[Samples, HeldOut]:
     """Divide checked samples into those trained on and those held out; sample weights are divided with them.
 
     All ranks divide them in the same way; of a source, each checks its share of the rows that are held out.
