@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import os
@@ -162,7 +163,7 @@ class BatchParts(Parts):
             if np.shape(X)[1] != columns:
                 raise ValueError(f"X: batch {len(sizes)} has {np.shape(X)[1]} features, those before had {columns}")
             if not sum(sizes):
-                self._first = X[:ROWS_OF_SAMPLE], Y[:ROWS_OF_SAMPLE]
+                self._first = [copy.copy(array[:ROWS_OF_SAMPLE]) for array in (X, Y)]
             sizes.append(len(X))
         if not sum(sizes):
             raise ValueError("X: expected batches with samples, got none")
@@ -201,8 +202,9 @@ class BatchParts(Parts):
 
     def sample(self) -> str:
         """Say what the first rows of the first batch are: a digest of them."""
-        rows = [np.ascontiguousarray(array) for array in self._first]
-        return " ".join(f"{array.dtype} {hashlib.sha256(array.tobytes()).hexdigest()[:16]}" for array in rows)
+        rows = [np.asarray(array) for array in self._first]
+        content = repr([(str(array.dtype), array.tolist()) for array in rows])
+        return f"digest {hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
     def describe(self) -> str:
         """Say how many there are."""
