@@ -149,7 +149,7 @@ def _require_same(
     if plan.ranks.size == 1:
         return
     X, Y, sample_weight, held_out = data
-    arrays = {"X": X, "Y": Y, "sample_weight": sample_weight}
+    arrays = {"X": X, "Y": None if Y is X else Y, "sample_weight": sample_weight}  # a source is both in one
     arrays |= dict(zip(("validation X", "validation Y"), held_out or (None, None), strict=False))
     with failing_together(plan.ranks):
         samples = {name: sample_of(array, network.backend) for name, array in arrays.items()}
