@@ -31,7 +31,8 @@ WEIGHTS = np.where(np.arange(M) < 30, 0.0, RNG.uniform(0.5, 2.0, M))
 
 @pytest.fixture(autouse=True)
 def chunks(monkeypatch):
-    """A chunk has some 40 rows, a window some 6, and at most 60 shards are made of rows."""
+    """A chunk has some 40 rows, a window six, and at most 60 shards are made of rows."""
+    dp.get_backend("numpy")  # not by several threads at once
     monkeypatch.setattr(chunked, "CHUNK_BYTES", 40 * 8 * 8)
     monkeypatch.setattr(shards, "CHUNK_BYTES", 6 * 6 * 8)
     monkeypatch.setattr(shards, "MOST_SHARDS", 60)
