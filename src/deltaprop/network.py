@@ -144,7 +144,7 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
             files with arrays X and y; or an iterable with a length that yields batches (X, Y) anew in every epoch. Of
             the last three, row groups and files come in a random order and samples are shuffled within windows of 64
             MiB; an iterable's order is its own. NumPy arrays of another dtype, and class labels, are converted chunk
-            by chunk where all of them would become more than 512 MiB.
+            by chunk where all of them would become more than 512 MiB. For their order with `ranks`, see there.
         Y : array_like, (m, s_L), or str, optional
             As for `cost`; with a Parquet file, the name of the target column, by default the last; with a folder or an
             iterable, None.
@@ -204,7 +204,15 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
             them all the data, and ends with the same parameters, to the bit. `batch_size` counts the rows of all ranks,
             and the result does not depend on their number, but for rounding. Rank 0 calls schedules, callbacks and
             metrics of your own, draws, and writes checkpoints, from which any number of ranks may go on. What one rank
-            raises, all raise, the others as `RankError`. It needs ``pip install 'deltaprop[mpi]'``.
+            raises, all raise, the others as `RankError`. It needs ``pip install 'deltaprop[mpi]'``. Of data on disk,
+            each rank reads only rows of its own, but for the digest of a checkpoint, which is taken by rank 0, and for
+            the targets where a share is held out. They come in another order than without ranks: they are divided into
+            shards (slices of a memory map, 840 at most; row groups or files), and every minibatch takes a slice of each
+            shard, which is shuffled by itself; where shards are not equal, minibatches differ a little in size. A
+            memory map with ``shuffle=False`` keeps its order. Row groups and files are shuffled in windows of 64 MiB at
+            most a shard, which take up to 2 GiB on all ranks together; a rank also holds the file of each of its shards
+            that is being read. With fewer shards than ranks, some ranks have no rows, and rank 0 warns. Every rank
+            iterates over all batches of an iterable.
 
         Returns
         -------

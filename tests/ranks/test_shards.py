@@ -1,4 +1,4 @@
-"""Data on disk are shared out in shards: the same run on any number of ranks, each of which reads only its own."""
+"""Data on disk are shared out in shards: any number of ranks has the same run, and each reads only its own."""
 
 import pickle
 import threading
@@ -253,7 +253,7 @@ def test_a_rank_reads_its_own_files(size, tmp_path, monkeypatch):
 
 
 class Sized(sources.Parts):
-    """Parts of which nothing but the sizes is known."""
+    """Parts that have sizes and no rows."""
 
     def __init__(self, sizes, columns):
         self._measure(sizes, columns)

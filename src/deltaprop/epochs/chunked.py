@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 from deltaprop.backends import Array
 from deltaprop.backends.array_types import Indices
+from deltaprop.derivation.remembered import Remembered
 from deltaprop.derivation.state import NetworkState
+from deltaprop.epochs.interruption import Paused
 from deltaprop.epochs.task import Pass
 from deltaprop.inputs.sources import CHUNK_BYTES
 
@@ -43,7 +45,7 @@ class Feed(ABC):
 
     @abstractmethod
     def chunks(self, order: Indices | None) -> Iterator[Chunk]:
-        """Bring all samples, chunk by chunk, in `order` or as they stand; where ranks share them, those of this rank.
+        """Bring all samples, chunk by chunk, in `order` or as they stand; where ranks share them, this rank's.
 
         The next chunk is asked for when the one before has been trained on.
         """
@@ -69,6 +71,22 @@ class ChunkedEpoch:
     ) -> None:
         self.feed, self.batch_size, self.make_trainer = feed, batch_size, make_trainer
         self.trainers: dict[Hashable, Callable[[Pass], None]] = {}
+
+    def train_or_undo(self, given: Pass, before: Remembered) -> None:
+        """Train chunk by chunk; if a chunk is refused, or the epoch is left off, all is as it was before.
+
+        Raises
+        ------
+        Paused
+            If it is left off: from the first minibatch on, for no chunk of an epoch can be had by itself.
+        """
+        try:
+            self(given)
+        except Exception as error:
+            before.restore()
+            if isinstance(error, Paused):
+                raise Paused(0) from None
+            raise
 
     def __call__(self, given: Pass) -> None:
         """Train on all minibatches."""
@@ -96,6 +114,6 @@ def rows_of_chunks(network: NetworkState, samples: int, batch_size: int) -> int:
 
 
 def batches_of_chunks(network: NetworkState, rows: int) -> int:
-    """Compute the minibatches a chunk of about `CHUNK_BYTES`, of which so many rows each are brought there."""
+    """Compute the minibatches a chunk of about `CHUNK_BYTES`, if so many rows of each are brought there."""
     columns = network.layer_sizes[0] + network.layer_sizes[-1]
     return max(1, CHUNK_BYTES // (rows * columns * network.dtype.itemsize))

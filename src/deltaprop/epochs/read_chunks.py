@@ -68,7 +68,7 @@ class ReadChunks(Feed):
         return self._memory[rows]
 
     def _kept_in_room(self, read: ReadChunk) -> tuple[Array, Array]:
-        """Copy samples, of which there may be none, into memory of the largest chunk."""
+        """Copy samples, if there are any, into memory that has room for the largest chunk."""
         own_X, own_Y = self._room
         rows = len(read.X)
         if rows:

@@ -106,7 +106,7 @@ class Task:
     ranks : Ranks
         The processes that share each minibatch.
     shares : Shares, optional
-        Where minibatches come as shares, even of a single rank: those of an epoch, or of a chunk as long as any.
+        Where minibatches come as shares: the shares of an epoch, or of the first chunk. So they may for a single rank.
     """
 
     network: NetworkState

@@ -210,9 +210,9 @@ class Trainer:
         return Pass(order, weights, sums, learning_rate, progress, masks, first, leaves_off, marks, self.shares)
 
     def _in_order(self, order: Indices | None) -> tuple[Indices | None, Floats | None, Sequence[float]]:
-        """Return the order of this rank's samples in the next epoch, `order` being that of all, and their weights.
+        """Return the order of this rank's samples in the next epoch, their weights, and the sums of minibatches.
 
-        Also what the weights of each minibatch sum to.
+        `order` is the order of all samples; the sums are what the weights of each minibatch sum to, over all ranks.
         """
         is_weighted = self.host_weight is not None
         if self.sharding is not None:
@@ -262,26 +262,10 @@ class Trainer:
             self.network.backend.fill(self.sums, 0.0)
         given = self.begin(learning_rate, order, progress, first, pause, marks)
         if self.chunked is not None:
-            self._chunks_or_undo(self.chunked, given)
+            before = Remembered(self.network.backend, self.state, parameters=self.network.parameters)
+            self.chunked.train_or_undo(given, before)
         else:
             self.minibatches(given)
-
-    def _chunks_or_undo(self, chunked: ChunkedEpoch, given: Pass) -> None:
-        """Train chunk by chunk; if a chunk is refused, or the epoch is left off, all is as it was before.
-
-        Raises
-        ------
-        Paused
-            If it is left off: from the first minibatch on, for no chunk of an epoch can be had by itself.
-        """
-        before = Remembered(self.network.backend, self.state, parameters=self.network.parameters)
-        try:
-            chunked(given)
-        except Exception as error:
-            before.restore()
-            if isinstance(error, Paused):
-                raise Paused(0) from None
-            raise
 
     def minibatches(self, given: Pass) -> None:
         """Train on all minibatches, in a few calls or step by step."""
@@ -447,7 +431,7 @@ class ChunkTrainer(Trainer):
         super().minibatches(given)
 
     def terms_of(self, given: Pass) -> Terms:
-        """Return `terms` of its minibatches, whose sizes may be others than those of the chunk before."""
+        """Return `terms` of its minibatches, whose sizes may differ from chunk to chunk."""
         if given.shares is None:
             return super().terms_of(given)
         return np.array([self.terms(n, m) for n, m in zip(given.shares.sizes, given.sums, strict=True)])

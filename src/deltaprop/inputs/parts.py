@@ -20,7 +20,6 @@ from deltaprop.inputs.numpy_files import DAMAGED, UNPACKED_LIMIT, check_declared
 from deltaprop.inputs.parquet_file import ParquetFile
 from deltaprop.inputs.sources import Pair, Parts, Source
 
-
 #: Rows of an iterable by which ranks tell that they have the same.
 ROWS_OF_SAMPLE = 8
 

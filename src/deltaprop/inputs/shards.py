@@ -19,7 +19,7 @@ from deltaprop.inputs.sources import CHUNK_BYTES, Parts, Piece, ReadChunk, windo
 MOST_SHARDS = 840
 #: Shards of parts at most, unless parts are small.
 MOST_SHARDS_OF_LARGE_PARTS = 48
-#: Bytes of the windows of all shards, of which each rank holds its share.
+#: Bytes of the windows of all shards; each rank holds its share of them.
 WINDOWS_BYTES = 2 * 2**30
 #: Bytes that a number counts as.
 NUMBER_BYTES = 8
@@ -106,7 +106,7 @@ class ShardReader:
                 self._held = None
 
     def end(self) -> None:
-        """Read on to the end of the shard, of which all rows have been taken: there what is wrong with it is found."""
+        """Read on to the end of the shard, once all rows have been taken: what is wrong there is found then."""
         next(self._windows, None)
 
 

@@ -39,7 +39,7 @@ OUR_MODULES = re.compile(r"^deltaprop\.(\w+\.)*(?=\w+$)")
 
 
 #: What else an error says of an argument that differs.
-ADVICE = {"shards": "; data on disk come in another order with `ranks`, of which there may be any number, than without"}
+ADVICE = {"shards": "; data on disk come in another order with `ranks`, however many there are, than without"}
 
 
 @dataclass
