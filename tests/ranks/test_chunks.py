@@ -132,7 +132,7 @@ def test_one_trainer_is_made_for_all_chunks(monkeypatch):
 
     def counted(self, chunk, shares):
         known = len(self.trainers)
-        train = before(self, chunk, shares)
+        train: Any = before(self, chunk, shares)
         made.append(len(self.trainers) - known)
         assert isinstance(train.__self__.whole_epoch, CompiledSharedEpoch)
         return train
