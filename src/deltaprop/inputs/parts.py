@@ -16,7 +16,7 @@ import numpy as np
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends.array_types import ArrayLike
 from deltaprop.inputs.cells import finite_numbers
-from deltaprop.inputs.numpy_files import DAMAGED, UNPACKED_LIMIT, check_declared_size, load_numpy, members
+from deltaprop.inputs.numpy_files import DAMAGED, UNPACKED_LIMIT, check_declared_size, load_numpy, members_in_pieces
 from deltaprop.inputs.parquet_file import ParquetFile
 from deltaprop.inputs.sources import Pair, Parts, Source
 
@@ -117,8 +117,8 @@ class FolderParts(Parts):
         path = self.files[number]
         with path.open("rb") as file:
             archive = load_numpy(path, file)
-            X, y = members(path, archive, ("X", "y"))
-        yield X.reshape(len(X), -1) if X.ndim > 1 and len(X) else X, y
+            for X, y in members_in_pieces(path, archive, ("X", "y"), self.sizes[number]):
+                yield X.reshape(len(X), -1) if X.ndim > 1 and len(X) else X, y
 
     def sample(self) -> str:
         """Say what the files are called, and how many bytes each has: the beginning, and a digest of all."""
