@@ -210,9 +210,8 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
             shards (slices of a memory map, 840 at most; row groups or files), and every minibatch takes a slice of each
             shard, which is shuffled by itself; where shards are not equal, minibatches differ a little in size. A
             memory map with ``shuffle=False`` keeps its order. Row groups and files are shuffled in windows of 64 MiB at
-            most a shard, which take up to 2 GiB on all ranks together; a rank also holds the file of each of its shards
-            that is being read. With fewer shards than ranks, some ranks have no rows, and rank 0 warns. Every rank
-            iterates over all batches of an iterable.
+            most a shard, which take 4 GiB at most on all ranks together. With fewer shards than ranks, some ranks have
+            no rows, and rank 0 warns. Every rank iterates over all batches of an iterable.
 
         Returns
         -------

@@ -94,6 +94,8 @@ class FolderParts(Parts):
         If there is no such file, or one is damaged or has another number of features.
     """
 
+    digest_of_wholes = True
+
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder: Path = Path(folder)
         self.files: list[Path] = sorted(self.folder.glob("*.npz"))

@@ -35,11 +35,11 @@ class PartShards:
     """The shards of a source that is read part by part: each is a run of parts.
 
     A shard is read in windows: its parts follow one another, in a random order if it is shuffled, and the rows within a
-    window are permuted. A window takes `WINDOWS_BYTES` divided by the number of shards, and `CHUNK_BYTES` at most. So
-    a rank that reads every R-th shard holds windows of 2 GiB / R together, and one window more while it is permuted,
-    each row counted as float64. Beside them it holds what the source yields in one piece: of a Parquet file some
-    megabytes a shard; of a folder, the file of each shard that is being read: 48 of them, if files are large, or up to
-    2 GiB of smaller ones, divided by R.
+    window are permuted. A window takes `WINDOWS_BYTES` divided by the number of shards, and `CHUNK_BYTES` at most; so
+    the windows of one of R ranks take 2 GiB / R at most, if numbers have eight bytes. Beside each window a rank holds
+    the piece of the source that comes next, which is a megabyte of a row group or file; where a whole part is no larger
+    than a window, it is the rest of that part, so that all may take twice as much. Files whose arrays lie column by
+    column are one piece. While a window is permuted, it is there twice.
 
     Parameters
     ----------

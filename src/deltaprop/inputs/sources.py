@@ -156,11 +156,14 @@ class Parts(Source):
         How many samples each part has.
     by_number : bool
         Whether parts can be read in any order.
+    digest_of_wholes : bool
+        Whether their digest is taken part by part; else it is taken piece by piece.
     """
 
     shape: tuple[int, int]
     sizes: list[int]
     by_number = True
+    digest_of_wholes = False
 
     @abstractmethod
     def part(self, number: int) -> Iterator[Pair]:
