@@ -242,6 +242,28 @@ def test_a_rank_reads_its_own_rows_of_a_memory_map(validation, tmp_path, monkeyp
         assert all(abs(count - (3 * (M - held) + 4 * held) / 3) < 12 for count in counts)
 
 
+def test_a_rank_reads_its_own_rows_of_validation_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(Counted, "asked", {})
+    on_disk, labels = as_map(tmp_path, kind=Counted)
+
+    def run(ranks):
+        found = fitted(ranks, (X, LABELS), validation=(on_disk, labels))
+        return Counted.asked[threading.get_ident()], found
+
+    rows, found = zip(*run_threads(3, run), strict=True)
+    assert_same(found[0], fitted(None, (X, LABELS), validation=(X, LABELS)))
+    for rank, read in enumerate(rows):
+        own = list(range(M * rank // 3, M * (rank + 1) // 3))
+        assert sorted(set(read[len(own) + 64 :])) == own  # after the check, and the rows that ranks compare
+        assert len(read) == 4 * len(own) + 64
+    on_disk = np.memmap(tmp_path / "X", np.float64, "r+", shape=X.shape)
+    on_disk[200, 2] = np.inf
+    second = errors(outcomes(2, lambda ranks: fitted(ranks, (X, LABELS), validation=(on_disk, labels))))[1]
+    assert "validation X: expected finite numbers in float64, got inf at validation X[200, 2]" in str(second)
+    with pytest.raises(ValueError, match=r"validation Y: expected shape \(211, 3\) or \(211,\)"):
+        fitted(ONE_RANK, (X, LABELS), validation=(on_disk, labels[:9]))
+
+
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_a_rank_reads_its_own_files(size, tmp_path, monkeypatch):
     asked: dict[int, list[int]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -79,8 +80,7 @@ class Sharding(ABC):
         begins = np.arange(self._steps + 1)
         #: Those of all shards, of this rank's, and of the shards before.
         whole, starts, before = (np.zeros(self._steps + 1, np.int64) for _ in range(3))
-        for shard in range(self.count):
-            given = self._given(shard, begins)
+        for shard, given in self._given(range(self.count), begins):
             whole += given
             if shard in self.own:
                 starts += given
@@ -95,19 +95,24 @@ class Sharding(ABC):
     def order(self, network: NetworkState, *, of_all: bool) -> Indices | None:
         """Draw the order of this rank's rows in the next epoch, or of all rows: their numbers, where rows have some."""
 
-    def _given(self, shard: int, begins: Indices) -> Indices:
-        """Compute how many rows a shard has given before each of some minibatches."""
-        whole, rest = np.divmod(int(self.sizes[shard]) * begins, self._steps)
-        given: Indices = whole + (rest * self.count >= self._steps * (self.count - shard))
-        return given
+    def _given(self, shards: range, begins: Indices) -> Iterator[tuple[int, Indices]]:
+        """Yield how many rows each of some shards has given before each of some minibatches."""
+
+        @lru_cache(maxsize=2)  # slices of rows have two sizes
+        def quotient_and_rest(size: int) -> tuple[Indices, Indices]:
+            whole, rest = np.divmod(size * begins, self._steps)
+            return whole, rest * self.count
+
+        for shard in shards:
+            whole, rest = quotient_and_rest(int(self.sizes[shard]))
+            yield shard, whole + (rest >= self._steps * (self.count - shard))
 
     def slices(self, first: int, last: int, shards: range | None = None) -> Iterator[Slices]:
         """Yield what minibatches `first` to `last` take of each of some shards, by default of this rank's."""
         begins = self._begins[first : last + 1]
         starts = self.shares.starts if shards is None else self.shares.whole_starts
         place = starts[first:last] - starts[first]
-        for shard in self.own if shards is None else shards:
-            given = self._given(shard, begins)
+        for shard, given in self._given(self.own if shards is None else shards, begins):
             counts = np.diff(given)
             places = np.repeat(place - given[:-1], counts) + np.arange(given[0], given[-1])
             yield Slices(shard, int(given[0]), int(given[-1]), places)

@@ -185,7 +185,20 @@ class DataDoor:
             return source, source, weights
         return inputs, targets, weights
 
-    def rows_of_source(self, source: Rows, numbers: Indices, ranks: Ranks) -> tuple[HostData, HostData]:
+    def validation_data(self, X: ArrayLike, Y: ArrayLike, ranks: Ranks = ALONE) -> tuple[AnyArray, AnyArray]:
+        """Convert validation data as `data` does; ranks that share a memory-mapped array read rows of their own."""
+        names = "validation X", "validation Y"
+        if not (ranks.takes_shards and self._is_on_disk(X, shared=True)):
+            return self.data(X, Y, *names, may_stay=True)
+        refuse_masked(Y, names[1])
+        source = Rows(X, Y if isinstance(Y, np.ndarray) else np.asarray(Y), on_disk=True)
+        if source.Y.shape[:1] != X.shape[:1]:
+            self._targets(source.Y, names[1], X.shape[0], self.backend)  # which names what is wrong
+        return self.rows_of_source(source, np.arange(X.shape[0]), ranks, *names)
+
+    def rows_of_source(
+        self, source: Rows, numbers: Indices, ranks: Ranks, X_name: str = "X", Y_name: str = "Y"
+    ) -> tuple[HostData, HostData]:
         """Check some rows of a source, and keep them as they are, to be converted chunk by chunk.
 
         Each rank checks its share of them. An error names the row of the source.
@@ -194,7 +207,7 @@ class DataDoor:
         for rows in self._chunks(own):
             which = own[rows]
             try:
-                self.data(source.X[which], source.Y[which])
+                self.data(source.X[which], source.Y[which], X_name, Y_name)
             except RowError as error:
                 raise error.in_row(int(which[error.row]), "") from None
         return HostData(RawRows(source.X, numbers)), self.kept_targets(RawRows(source.Y, numbers))

@@ -38,13 +38,16 @@ def with_validation(
     """
     fraction = check_fraction(validation)
     if fraction is None:
-        return samples, *resolve_validation(network, validation, metrics)
+        return samples, *resolve_validation(network, validation, metrics, ranks)
     samples, held_out = hold_out(network, samples, fraction, ranks)
     return samples, held_out, recorded_metrics(network, metrics, validates=True)
 
 
 def resolve_validation(
-    network: NetworkState, validation: object, metrics: Sequence[MetricName | Metric] | None
+    network: NetworkState,
+    validation: object,
+    metrics: Sequence[MetricName | Metric] | None,
+    ranks: Ranks = ALONE,
 ) -> tuple[HeldOut | None, dict[str, Metric]]:
     """Convert the validation data to arrays of the network, and find the metrics that are recorded on them.
 
@@ -56,7 +59,7 @@ def resolve_validation(
     held_out: HeldOut | None = None
     if validation is not None:
         X, Y = check_pair(validation)
-        held_out = (*DataDoor(network).data(X, Y, "validation X", "validation Y", may_stay=True), None)
+        held_out = (*DataDoor(network).validation_data(X, Y, ranks), None)
     return held_out, recorded_metrics(network, metrics, validates=held_out is not None)
 
 
