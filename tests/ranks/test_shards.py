@@ -9,16 +9,15 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from test_failures import errors
+from test_sharding import Sized, slices_of
 from test_training import assert_same, assert_same_bits
-from threads import ThreadRanks, outcomes, run_threads
+from threads import outcomes, run_threads
 
 import deltaprop as dp
 from deltaprop.epochs import chunked
 from deltaprop.epochs.interruption import Interruption
-from deltaprop.epochs.sharding import RowSharding
 from deltaprop.inputs import shards, sources
 from deltaprop.inputs.parts import FolderParts
-from deltaprop.inputs.shards import PartShards
 from deltaprop.ranks.base import ALONE, ONE_RANK
 from deltaprop.ranks.failures import RankError
 from deltaprop.training.checkpoint import read_checkpoint
@@ -124,15 +123,6 @@ def test_a_memory_map_in_its_order_is_that_of_a_run_without_ranks(tmp_path):
     assert_same(full[0], fitted(None, data, batch_size=None))
 
 
-def slices_of(sizes, batch_size):
-    """Write out which rows of each shard each minibatch has: (shard, row) by the formula, in whole numbers."""
-    S, n = len(sizes), sum(sizes)
-    steps = -(-n // batch_size)
-    given = [[(n_s * b * S + steps * s) // (steps * S) for b in range(steps + 1)] for s, n_s in enumerate(sizes)]
-    minibatches = [[(s, i) for s in range(S) for i in range(given[s][b], given[s][b + 1])] for b in range(steps)]
-    return [minibatch for minibatch in minibatches if minibatch]
-
-
 @pytest.mark.parametrize("form", ["map", "folder"])
 def test_against_minibatches_written_out(form, tmp_path):
     """Plain descent over the rows that the formula and the generators name."""
@@ -166,47 +156,6 @@ def rows_of_folder(epoch):
         starts = [*range(first, last, 6), last]
         found.append(np.concatenate([a + rng.permutation(b - a) for a, b in pairwise(starts)]))
     return found
-
-
-def rank_of(number, size):
-    return ThreadRanks(number, [None] * size, threading.Barrier(size))
-
-
-@pytest.mark.parametrize("batch_size", [1, 3, 20, 64, 500])
-@pytest.mark.parametrize("sizes", [[7] * 12, [0, 40, 1, 1, 9, 13], [1] * 5, [100]], ids=str)
-def test_every_row_is_once_in_an_epoch(sizes, batch_size, monkeypatch):
-    class Given(RowSharding):
-        def __init__(self, ranks):
-            self._starts = np.cumsum([0, *sizes])
-            super(RowSharding, self).__init__(np.array(sizes), batch_size, ranks)
-
-    net, n = dp.Network([2, 1], backend="numpy", seed=3), sum(sizes)
-    whole = Given(ONE_RANK)
-    minibatches = slices_of(sizes, batch_size)
-    assert list(whole.shares.sizes) == [len(minibatch) for minibatch in minibatches]
-    order = whole.order(net, of_all=True)
-    assert sorted(order) == list(range(n))
-    for size in (1, 2, 5, 15):
-        found = [Given(rank_of(rank, size)) for rank in range(size)]
-        assert sorted(shard for own in found for shard in own.own) == list(range(len(sizes)))
-        for own in found:
-            assert own.shares.sizes == whole.shares.sizes
-            np.testing.assert_array_equal(own.order(net, of_all=False), order[own.shares.rows])
-        assert sorted(row for own in found for row in own.shares.rows) == list(range(n))
-        assert max(len(own.shares.rows) for own in found) == found[0].most_rows
-
-
-@pytest.mark.parametrize("batch_size", [1, 7, 60, 61, 1000])
-def test_minibatches_of_equal_shards_are_even(batch_size):
-    sizes = RowSharding(60 * 50, batch_size, ONE_RANK).shares.sizes
-    assert max(sizes) - min(sizes) <= 1
-    assert len(sizes) == -(-3000 // batch_size)
-
-
-def test_minibatches_of_other_shards_are_about_as_large():
-    sizes = RowSharding(60 * 50 + 29, 100, ONE_RANK).shares.sizes
-    assert len(sizes) == 31
-    assert all(abs(size - 3029 / 31) < 5 for size in sizes)
 
 
 class Counted(np.memmap):
@@ -281,40 +230,6 @@ def test_a_rank_reads_its_own_files(size, tmp_path, monkeypatch):
     monkeypatch.setattr(FolderParts, "part", counted)
     for rank, numbers in enumerate(run_threads(size, run)):
         assert sorted(numbers) == sorted(3 * list(range(24 * rank // size, 24 * (rank + 1) // size)))
-
-
-class Sized(sources.Parts):
-    """Parts that have sizes and no rows."""
-
-    def __init__(self, sizes, columns):
-        self._measure(sizes, columns)
-
-    def part(self, number):
-        raise NotImplementedError
-
-    def name(self, number):
-        return f"part {number}"
-
-    def describe(self):
-        return "parts"
-
-
-@pytest.mark.parametrize(
-    ("parts", "rows", "count", "window"),
-    [
-        (1, 10**6, 1, 2**26),  # 64 MiB
-        (30, 10**6, 30, 2**26),
-        (500, 10**7, 48, 2**31 // 48),  # 1.2 GB each
-        (500, 10**5, 167, 2**31 // 167),  # 12.8 MB each: as many as 2 GiB hold
-        (5000, 100, 840, 2**31 // 840),
-    ],
-)
-def test_how_many_shards_there_are(parts, rows, count, window, monkeypatch):
-    monkeypatch.undo()
-    found = PartShards(Sized([rows] * parts, 15))
-    assert len(found.sizes) == count
-    assert found.sizes.sum() == parts * rows
-    assert found.rows_of_window == window // 128
 
 
 def test_a_rank_holds_windows_and_not_files(tmp_path, monkeypatch):
