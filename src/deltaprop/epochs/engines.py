@@ -102,7 +102,7 @@ def find_members_epoch(task: MembersTask, networks: Sequence[NetworkState] | Non
 
 
 def _ways_of(task: Task) -> Ways:
-    return _ways(EPOCHS if task.ranks.size == 1 else SHARED_EPOCHS, task.network.backend)
+    return _ways(EPOCHS if task.shares is None else SHARED_EPOCHS, task.network.backend)
 
 
 def _ways(table: dict[str, Callable[[], tuple[T, ...]]], backend: Backend) -> tuple[T, ...]:

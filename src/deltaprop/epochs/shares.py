@@ -36,9 +36,8 @@ class Shares:
     @cached_property
     def rows(self) -> Indices:
         """The places of this rank's rows among the rows of all ranks."""
-        counts = np.diff(self.starts)
         first = self.whole_starts[:-1] + self.places - self.starts[:-1]
-        return np.repeat(first, counts) + np.arange(self.starts[-1])
+        return np.repeat(first, self.counts) + np.arange(self.starts[-1])
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -48,7 +47,13 @@ class Shares:
     @cached_property
     def most(self) -> int:
         """How many rows of a minibatch this rank has at most."""
-        return int(np.diff(self.starts).max())
+        return int(self.counts.max())
+
+    @cached_property
+    def counts(self) -> Indices:
+        """How many rows of each minibatch this rank has."""
+        counts: Indices = np.diff(self.starts)
+        return counts
 
     def of_part(self, first: int, last: int) -> Shares:
         """Return the shares of minibatches `first` to `last`, counted from the first of their rows."""

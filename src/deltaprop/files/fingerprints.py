@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 from typing import Any
 
 import numpy as np
@@ -75,8 +75,15 @@ def _of_source(source: Source) -> str:
 
 
 def _of_parts(source: Parts) -> Iterator[str]:
-    for piece in source.parts(range(len(source.sizes))):
-        yield f"{_of_values(piece.X)} {_of_values(piece.Y)}"
+    pieces = source.parts(range(len(source.sizes)))
+    if not source.digest_of_wholes:
+        for piece in pieces:
+            yield f"{_of_values(piece.X)} {_of_values(piece.Y)}"
+        return
+    for _, of_part in groupby(pieces, lambda piece: piece.number):
+        arrays = zip(*((piece.X, piece.Y) for piece in of_part), strict=True)
+        # In the bytes' own order, as in the file.
+        yield " ".join(_of_values(np.concatenate(own, dtype=own[0].dtype)) for own in arrays)
 
 
 def _of_values(values: Any) -> str:

@@ -16,7 +16,7 @@ RanksArgument: TypeAlias = Any
 
 
 def find_ranks(ranks: RanksArgument) -> Ranks:
-    """Return the ranks that share the minibatches of a training; `ALONE` for None, and where there is one rank.
+    """Return the ranks that share the minibatches of a training; `ALONE` for None, `ONE_RANK` where there is one.
 
     Raises
     ------

@@ -11,7 +11,7 @@ import numpy as np
 
 from deltaprop.backends.array_types import AnyArray
 from deltaprop.errors import BackendError
-from deltaprop.ranks.base import ALONE, Ranks
+from deltaprop.ranks.base import ONE_RANK, Ranks
 from deltaprop.ranks.failures import is_known_to_all
 from deltaprop.ranks.launchers import launched
 
@@ -91,7 +91,7 @@ def mpi_ranks(given: Any) -> Ranks:
         if communicator == MPI.COMM_NULL:
             raise ValueError("ranks: expected a communicator that this process belongs to, got MPI.COMM_NULL")
     if communicator.Get_size() == 1:
-        return ALONE
+        return ONE_RANK
     ranks = MpiRanks(communicator)
     _end_all_when_one_fails(ranks)
     return ranks

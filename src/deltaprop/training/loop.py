@@ -163,7 +163,7 @@ def _require_same(
     if plan.ranks.size == 1:
         return
     X, Y, sample_weight, held_out = data
-    arrays = {"X": X, "Y": Y, "sample_weight": sample_weight}
+    arrays = {"X": X, "Y": None if Y is X else Y, "sample_weight": sample_weight}  # a source is both in one
     arrays |= dict(zip(("validation X", "validation Y"), held_out or (None, None), strict=False))
     with failing_together(plan.ranks):
         samples = {name: sample_of(array, network.backend) for name, array in arrays.items()}
@@ -206,6 +206,8 @@ def _keeper(
     if plan.checkpoint is None:
         return None
     what = _described(plan) | {"batch_size": trainer.batch_size}
+    if trainer.sharding is not None:
+        what["shards"] = trainer.sharding.count
     configuration = describe_run(trainer.network, *data, what)
     return Checkpoint(plan.checkpoint, plan.checkpoint_every, trainer.network, trainer, configuration)
 
