@@ -1,12 +1,14 @@
 """Data that come in chunks, but not in shards, are trained on by several ranks as by one: the same global order."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import test_nccl
 from fake_nccl import RankDevice
 from test_failures import Told, errors
-from test_training import assert_same, assert_same_bits
 from test_nccl import on_device
+from test_training import assert_same, assert_same_bits
 from threads import outcomes, run_threads
 
 import deltaprop as dp
