@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 
 from deltaprop.cli.app import app
-from deltaprop.cli.ending import INTERRUPTED, USAGE_ERROR, Ending, ending_by, tell
-from deltaprop.cli.processes import Ended, LaunchedError, tell_once
-from deltaprop.errors import BackendError
+from deltaprop.cli.ending import INTERRUPTED, Ending, ending_by, tell
+from deltaprop.cli.processes import Ended, tell_once
 from deltaprop.reports import notice
 
 __all__ = ["main"]

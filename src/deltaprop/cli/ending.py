@@ -33,9 +33,7 @@ class Ending(NamedTuple):
 
 
 def ending_by(error: BaseException) -> Ending | None:
-    """Return how an error ends the command: 2 on bad input or too little memory, 1 if training diverged, 130 or 143
-    after a signal. None if it is a fault of the program, which shows its traceback.
-    """
+    """Return how an error ends the command; None if it is a fault of the program, which shows its traceback."""
     if isinstance(error, USAGE_ERROR):
         return _complaint(error.format_message(), 2)
     if isinstance(error, DivergenceError):

@@ -5,17 +5,14 @@ from __future__ import annotations
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 from deltaprop.cli.ending import USAGE_ERROR, Ending, ending_by, tell
 from deltaprop.ranks.base import ALONE, Ranks
-from deltaprop.ranks.failures import RankError, decided, failing_together, is_known_to_all
+from deltaprop.ranks.failures import RankError, is_known_to_all
 from deltaprop.ranks.launchers import LauncherError, launched
 from deltaprop.reports import notice
-
-T = TypeVar("T")
 
 #: Most launchers end all processes when the first has failed. The others wait so many seconds, so that process 0 is the
 #: first, and its line is read.
@@ -108,20 +105,6 @@ def ranks_of(asked: str | None) -> Iterator[Ranks]:
             tell(ending)
             ranks.abort()
         raise Ended(_tell_of_all(ranks, None if isinstance(error, RankError) else ending)) from error
-
-
-def read_on_all(ranks: Ranks, source: str, read: Callable[[], T]) -> T:
-    """Read data on every rank; rank 0 has the standard input, "-", and the others get what it has read.
-
-    Raises
-    ------
-    Exception
-        What `read` raises, or `RankError` if it has failed on another rank.
-    """
-    if source == "-":
-        return decided(ranks, read)
-    with failing_together(ranks):
-        return read()
 
 
 def _find(asked: str | None) -> Ranks:

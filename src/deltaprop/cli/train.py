@@ -44,6 +44,9 @@ def train(options: TrainOptions, ranks: Ranks = ALONE) -> Iterator[str]:
     KeyboardInterrupt
         After Ctrl-C, when what has been learned is saved.
     """
+    with failing_together(ranks):
+        if ranks.size > 1 and options.data == "-":  # and mpiexec of Open MPI does not pass on that it has ended
+            raise ValueError("--ranks: expected a file, which every rank reads, got standard input ('-')")
     table = is_table(options.data)
     if options.plain or not table:
         with failing_together(ranks):

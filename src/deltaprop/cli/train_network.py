@@ -16,7 +16,6 @@ from deltaprop.backends.array_types import Floats, HostArray
 from deltaprop.backends.native.library import load_ahead
 from deltaprop.cli.options import HIDDEN, TrainOptions, hidden_sizes
 from deltaprop.cli.plot import check_plot, save_plot
-from deltaprop.cli.processes import read_on_all
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, check_activation
 from deltaprop.derivation.initialization import check_initialization
 from deltaprop.derivation.losses import LOSSES, check_loss, check_output_activation
@@ -65,8 +64,7 @@ def train_network(options: TrainOptions, ranks: Ranks = ALONE) -> Iterator[str]:
     with failing_together(ranks):
         hidden, optimizer, backend = widths_of(options), optimizer_of(options), get_backend(options.backend)
         check_options(options, writes=ranks.is_first)
-    dataset = read_on_all(ranks, options.data, lambda: load_dataset(options.data, options.target))
-    with failing_together(ranks):
+        dataset = load_dataset(options.data, options.target)
         if dataset.y is None:
             raise ValueError(f"{options.data}: expected targets to train on")
         dataset, classes = with_classes(dataset, options.task)
