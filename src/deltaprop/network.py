@@ -27,7 +27,7 @@ from deltaprop.inputs.sources import CheckedSource
 from deltaprop.lecture.shown_network import ShownNetwork
 from deltaprop.network_function import NetworkFunction
 from deltaprop.ranks.choice import RanksArgument, find_ranks
-from deltaprop.ranks.failures import failing_together
+from deltaprop.ranks.failures import failing_together, waiting_for_none
 from deltaprop.reports.history import History
 from deltaprop.training import loop
 from deltaprop.training.callbacks import EpochCallback
@@ -266,7 +266,7 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
                 raise ValueError("batch_size: expected a number with data that are read part by part, got None")
             if early_stopping is not None:
                 check_early_stopping(early_stopping, resolved, held_out is not None)
-        with training_of(self):
+        with waiting_for_none(together), training_of(self):
             return loop.train(self, *samples, held_out, plan)
 
     def fit_full_batch(

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import deltaprop as dp
 from deltaprop.epochs.interruption import Interruption
 from deltaprop.epochs.shares import SummedGradient
 from deltaprop.ranks.failures import RankError, decided, failing_together, is_known_to_all
-from deltaprop.ranks.launchers import launched
+from deltaprop.ranks.launchers import Launched, launched
 from deltaprop.training.callbacks import Callback
 from deltaprop.training.checkpoint import read_checkpoint
 
@@ -24,8 +25,8 @@ def errors(found):
 
 def fitted(ranks, **options):
     net = dp.Network([9, 8, 3], loss="categorical_cross_entropy", backend="numpy", seed=2)
-    options = {"optimizer": dp.SGD(0.1), "epochs": 3, "batch_size": 20} | options
-    return net, net.fit(X, Y, ranks=ranks, **options)
+    defaults: dict[str, Any] = {"optimizer": dp.SGD(0.1), "epochs": 3, "batch_size": 20}
+    return net, net.fit(X, Y, ranks=ranks, **defaults | options)
 
 
 def test_the_stage_ends_for_all_when_one_fails():
@@ -98,7 +99,7 @@ def test_other_parameters_are_replaced_by_those_of_rank_0():
         net = dp.Network([9, 14, 8, 3], loss="categorical_cross_entropy", backend="numpy", seed=4)
         if ranks.rank:
             net.parameters[...] = 0.5
-        options = {"batch_size": 32, "validation": (X[:31], Y[:31]), "metrics": ["accuracy"]}
+        options: dict[str, Any] = {"batch_size": 32, "validation": (X[:31], Y[:31]), "metrics": ["accuracy"]}
         return net, net.fit(X, Y, optimizer=dp.Adam(0.02), epochs=3, ranks=ranks, **options)
 
     found = run_threads(3, run)
@@ -239,7 +240,7 @@ def test_launchers_are_known_by_their_variables(monkeypatch):
     monkeypatch.setenv("PMI_SIZE", "1")
     assert launched() is None
     monkeypatch.setenv("PMI_SIZE", "6")
-    assert launched()[:2] == (6, "PMI_SIZE")
+    assert launched() == Launched(6, "PMI_SIZE", "mpiexec of MPICH or Intel MPI")
 
 
 @pytest.mark.parametrize("ranks", ["nccl", 4, object()])

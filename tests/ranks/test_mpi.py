@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import end, needs_mpi, run_ranks, start_ranks, wait_for
+from mpiexec import end, needs_mpi, run_ranks, start_ranks, wait_for
 from trains import WAYS, trained
 
 from deltaprop.ranks.launchers import VARIABLES

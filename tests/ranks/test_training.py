@@ -1,10 +1,12 @@
 """Several ranks train as one does: the same numbers to rounding, and the same bits on all of them."""
 
 import re
+import threading
+from typing import Any
 
 import numpy as np
 import pytest
-from threads import run_threads
+from threads import ThreadRanks, run_threads
 
 import deltaprop as dp
 from deltaprop.derivation.backprop import Objective
@@ -42,7 +44,7 @@ def its_gradient(h, y):
     return h - y
 
 
-CASES = {
+CASES: dict[str, tuple[dp.Optimizer, dict[str, Any]]] = {
     "descent": (dp.SGD(0.3), {}),
     "momentum, l2": (dp.SGD(0.1, momentum=0.9), {"l2": 0.2}),
     "nesterov, absolute l2": (dp.SGD(0.1, momentum=0.9, nesterov=True), {"l2": 0.01, "l2_scaling": "absolute"}),
@@ -62,8 +64,12 @@ CASES = {
 
 def trained(ranks, optimizer, *, layers=(9, 14, 8, 3), backend="numpy", dtype="float64", data=X, **options):
     net = dp.Network(layers, loss="categorical_cross_entropy", backend=backend, dtype=dtype, seed=4)
-    options = {"batch_size": 32, "validation": (X[:31], Y[:31]), "metrics": ["accuracy", "r2", nearest]} | options
-    history = net.fit(data, Y, optimizer=optimizer, epochs=3, ranks=ranks, **options)
+    defaults: dict[str, Any] = {
+        "batch_size": 32,
+        "validation": (X[:31], Y[:31]),
+        "metrics": ["accuracy", "r2", nearest],
+    }
+    history = net.fit(data, Y, optimizer=optimizer, epochs=3, ranks=ranks, **defaults | options)
     return net, history
 
 
@@ -107,7 +113,7 @@ def test_as_one_rank(name, size):
 def test_every_form_of_a_step(backend, layers):
     """No hidden layer, units shared out over threads, layers that are products by panels."""
     for optimizer in (dp.SGD(0.1), dp.Adam(0.01)):
-        options = {"layers": layers, "backend": backend, "l2": 0.1}
+        options: dict[str, Any] = {"layers": layers, "backend": backend, "l2": 0.1}
         found = run_threads(3, lambda ranks: trained(ranks, optimizer, **options))  # noqa: B023  (it has run)
         assert_same_bits(found)
         assert_same(found[0], trained(None, optimizer, **options))
@@ -176,7 +182,7 @@ def test_against_a_loop_over_samples():
 
 
 def test_early_stopping():
-    options = {"early_stopping": dp.EarlyStopping(patience=1), "validation": 0.25}
+    options: dict[str, Any] = {"early_stopping": dp.EarlyStopping(patience=1), "validation": 0.25}
 
     def run(ranks):
         net = dp.Network([9, 20, 3], loss="categorical_cross_entropy", backend="numpy", seed=3)
@@ -191,13 +197,9 @@ def test_early_stopping():
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_shares_are_even_and_whole(size):
-    class Some:
-        rank, size = 0, 1
-
     sizes, rows = (10, 10, 10, 4), []
     for rank in range(size):
-        Some.rank, Some.size = rank, size
-        shares = even_shares(sizes, Some)
+        shares = even_shares(sizes, ThreadRanks(rank, [None] * size, threading.Barrier(size)))
         counts = np.diff(shares.starts)
         assert all(abs(count - m / size) < 1 for count, m in zip(counts, sizes, strict=True))
         part = shares.of_part(1, 3)

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ RNG = np.random.default_rng(11)
 M = 203
 X = RNG.normal(size=(M, 12))
 Y = np.eye(4)[RNG.integers(0, 4, M)]
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": dp.AdamW(0.01, weight_decay=0.1), "l2": 0.2, "validation": 0.2},
     "dropout": {"optimizer": dp.SGD(0.2, momentum=0.9), "dropout": 0.3, "sample_weight": np.arange(M) % 3 * 1.0},
 }
@@ -26,8 +27,8 @@ WAYS = {
 
 def trained(ranks, epochs=3, callbacks: list[EpochCallback] | None = None, **options):
     net = dp.Network([12, 24, 10, 4], loss="categorical_cross_entropy", backend="numpy", seed=5)
-    options = {"batch_size": 48, "optimizer": dp.Adam(0.01)} | options
-    return net, net.fit(X, Y, epochs=epochs, ranks=ranks, callbacks=callbacks or [], **options)
+    defaults: dict[str, Any] = {"batch_size": 48, "optimizer": dp.Adam(0.01)}
+    return net, net.fit(X, Y, epochs=epochs, ranks=ranks, callbacks=callbacks or [], **defaults | options)
 
 
 def main(folder: Path, mode: str) -> None:
@@ -38,7 +39,7 @@ def main(folder: Path, mode: str) -> None:
         for name, options in WAYS.items():
             net, history = trained(communicator, progress=True, checkpoint=folder / f"{name}.safetensors", **options)
             of_all = communicator.gather((net.parameters.tobytes(), history))
-            if communicator.rank == 0:
+            if of_all is not None:
                 same = all(bits == of_all[0][0] and own == history for bits, own in of_all)
                 print(name, communicator.size, "the same" if same else "different")
                 np.savez(folder / f"{name}.npz", parameters=net.parameters, cost=history.cost)
@@ -49,8 +50,8 @@ def main(folder: Path, mode: str) -> None:
             time.sleep(0.02)
 
         (folder / f"process-{os.environ['RANK_OF_TEST']}").write_text(f"{os.getpid()}\n")
-        options = {"dropout": 0.2, "l2": 0.1, "checkpoint": folder / "run.safetensors", "resume": True}
-        net, history = trained("mpi", 60, [slowly], **options)
+        kept: dict[str, Any] = {"checkpoint": folder / "run.safetensors", "resume": True}
+        net, history = trained("mpi", 60, [slowly], dropout=0.2, l2=0.1, **kept)
         if os.environ["RANK_OF_TEST"] == "0":
             np.savez(folder / "done.npz", parameters=net.parameters, cost=history.cost)
     elif mode == "callback":

@@ -26,7 +26,7 @@ from deltaprop.epochs.trainer import Trainer
 from deltaprop.epochs.way_log import log_way
 from deltaprop.errors import DivergenceError, callers_level
 from deltaprop.ranks.base import ALONE, Ranks
-from deltaprop.ranks.failures import decided, failing_together, known_to_all, waiting_for_none
+from deltaprop.ranks.failures import decided, failing_together, known_to_all
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import Progress, progress_bar
 from deltaprop.training.agreement import SameParameters, require_same, sample_of
@@ -96,19 +96,7 @@ def train(
     RankError
         If another rank fails.
     """
-    with waiting_for_none(plan.ranks):
-        _require_same(network, (X, Y, sample_weight, validation), plan)
-        return _train(network, X, Y, sample_weight, validation, plan)
-
-
-def _train(
-    network: NetworkState,
-    X: Array,
-    Y: Array,
-    sample_weight: Array | None,
-    validation: HeldOut | None,
-    plan: FitPlan,
-) -> History:
+    _require_same(network, (X, Y, sample_weight, validation), plan)
     samples, ranks = X.shape[0], plan.ranks
     batch_size = min(plan.batch_size or samples, samples)
     with failing_together(ranks):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,7 +63,7 @@ def run_ranks(size: int, *arguments: object, timeout: float = 120.0, **more: str
 
 def start_ranks(size: int, *arguments: object, **more: str) -> subprocess.Popen[str]:
     """Start so many ranks, in a process group of their own."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
     return subprocess.Popen(
         command(size, *arguments), env=environment(**more), text=True, start_new_session=True, **pipes
     )
