@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-if TYPE_CHECKING:  # the command line starts without NumPy
+if TYPE_CHECKING:  # the command line starts without it
     from deltaprop.backends.array_types import AnyArray
 
 T = TypeVar("T")
