@@ -31,3 +31,9 @@ def find_ranks(ranks: RanksArgument) -> Ranks:
     from deltaprop.ranks.mpi import mpi_ranks  # not at start-up, and not without MPI
 
     return mpi_ranks(ranks)
+
+
+def without_communicator(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes of an estimator for a copy or a pickle, in which "mpi" stays."""
+    is_of_process = not isinstance(state.get("ranks"), str | None)
+    return state | {"ranks": None} if is_of_process else state
