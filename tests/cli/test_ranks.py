@@ -174,7 +174,9 @@ def test_a_process_that_is_bound_to_a_core_later_takes_one_thread():
 
 
 def test_the_command_starts_without_mpi_and_backends():
-    program = "import sys, deltaprop.cli; print([name for name in ('deltaprop.backends', 'mpi4py') if name in sys.modules])"
+    program = (
+        "import sys, deltaprop.cli; print([name for name in ('deltaprop.backends', 'mpi4py') if name in sys.modules])"
+    )
     assert python("-c", program) == "[]\n"
 
 

@@ -1,8 +1,10 @@
 """`deltaprop train --ranks mpi` under mpiexec: rank 0 speaks and writes, and all ranks end in the same way."""
 
 import os
+import re
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from deltaprop.cli import run
 
 pytestmark = needs_mpi
 
+PAGE = Path(__file__).parents[2] / "docs" / "many_processes.md"
 OPTIONS = ["--epochs", "2", "--dtype", "float64", "--hidden", "20", "--no-progress"]
 #: Runs the command as main does; RANK stands for the number of the rank.
 MAIN = """
@@ -41,6 +44,40 @@ def test_two_ranks_train_as_one(tmp_path, capsys):
     assert together[3] == alone[3]
     found, expected = (dp.load(path).network.parameters for path in (files[0], tmp_path / "alone"))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_networks_of_a_table_have_the_bits_of_one_process(tmp_path, capsys):
+    rng = np.random.default_rng(1)
+    rows = [
+        f"{x},{wood},{'long' if x > 0 else 'short'}"
+        for x, wood in zip(rng.normal(size=80), "ashelmoak" * 9, strict=False)
+    ]
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(["length,wood,class", *rows]))
+    options = ["train", str(table), "--members", "3", "--hidden", "4", "--no-progress"]
+    done = run_ranks(2, "-m", "deltaprop", *options, "--ranks", "mpi", "--out", tmp_path / "together")
+    assert done.returncode == 0, done.stderr
+    assert run([*options, "--out", str(tmp_path / "alone")]) == 0
+    alone, together = capsys.readouterr().out, done.stdout
+    assert "3 networks by 2 ranks; " in together
+    assert (
+        alone[alone.index("score ") : alone.index("model ")]
+        == together[together.index("score ") : together.index("model ")]
+    )
+    found, expected = dp.load(tmp_path / "together"), dp.load(tmp_path / "alone")
+    assert found.stack_.parameters.tobytes() == expected.stack_.parameters.tobytes()
+
+
+def test_the_script_of_the_page(tmp_path, monkeypatch):
+    """It trains, writes its two files, and goes on from the checkpoint, which has nothing left to do."""
+    monkeypatch.chdir(tmp_path)
+    (script,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "train.py").write_text(script)
+    for size in (2, 1):
+        done = run_ranks(size, "train.py")
+        assert done.returncode == 0, done.stderr
+        assert re.fullmatch(r"cost 0\.\d{4}\n", done.stdout)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.safetensors", "run.safetensors", "train.py"]
 
 
 @pytest.mark.parametrize(("arguments", "status", "told"), [
