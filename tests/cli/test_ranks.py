@@ -13,6 +13,7 @@ from deltaprop.cli import info, processes, run
 from deltaprop.cli.ending import ending_by
 from deltaprop.errors import BackendError
 from deltaprop.ranks import choice
+from deltaprop.ranks.base import ALONE
 from deltaprop.ranks.launchers import NUMBERS, VARIABLES, LauncherError
 
 VARIABLE = "SLURM_STEP_NUM_TASKS"
@@ -81,7 +82,7 @@ def test_one_process_of_a_launcher_runs(monkeypatch, capsys):
     for ranks in ([], ["--ranks", "mpi"]):
         if ranks:
             pytest.importorskip("mpi4py")
-            monkeypatch.setattr(choice, "find_ranks", lambda asked: processes.ALONE)
+            monkeypatch.setattr(choice, "find_ranks", lambda asked: ALONE)
         assert run(["train", "digits", "--epochs", "1", "--no-progress", *ranks]) == 0
         assert "accuracy" in capsys.readouterr().out
 

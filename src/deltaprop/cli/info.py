@@ -43,7 +43,7 @@ def _epochs() -> str:
 
 def _cores() -> str:
     every, own = os.cpu_count() or 1, own_cores()
-    return str(every) if own == every else f"{every}, of which this process may use {own}"
+    return str(every) if own == every else f"{every}; this process may use {own}"
 
 
 def _mpi() -> list[str]:

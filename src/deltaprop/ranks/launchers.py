@@ -36,14 +36,14 @@ class Launched(NamedTuple):
     variable : str
         The variable of the environment that says so.
     launcher : str
-    is_first : bool
+    is_first : bool, default True
         Whether this process is the first of them, or its number is not known.
     """
 
     size: int
     variable: str
     launcher: str
-    is_first: bool
+    is_first: bool = True
 
 
 def launched() -> Launched | None:
