@@ -85,7 +85,8 @@ def train_network(options: TrainOptions, ranks: Ranks = ALONE) -> Iterator[str]:
         with interruption.awaited() if hears else nullcontext():
             history = _fit(trained, dataset, split, optimizer, callbacks, options, ranks)
     except (KeyboardInterrupt, SystemExit) as error:
-        if heard_by_fit and is_known_to_all(error):
+        keeps = options.checkpoint is None or isinstance(error, KeyboardInterrupt)  # SIGTERM leaves little time
+        if heard_by_fit and keeps and is_known_to_all(error):
             with failing_together(ranks):
                 if ranks.is_first:
                     yield from _saved(trained, options, interrupted=True)
