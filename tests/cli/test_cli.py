@@ -12,6 +12,7 @@ from dataclasses import MISSING, fields
 from importlib.metadata import version
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 from conftest import require
@@ -315,6 +316,29 @@ def test_ctrl_c_ends_a_sweep_with_the_best_so_far(table, capsys, monkeypatch):
     assert len(list(csv.DictReader(shown.out.splitlines()))) == 8
     assert re.match(r"best so far +score [\d.]+, by the command\ndeltaprop train --plain ", shown.err)
     assert shown.err.endswith("deltaprop: interrupted\n")
+
+
+def test_processes_of_a_sweep_find_the_same_and_share_the_memory(table, tmp_path, capsys, monkeypatch):
+    """In threads, which start sooner: 24 candidates are 3 batches, each of 3 folds that are tasks of their own."""
+    memories = []
+
+    def watched(dataset, classes, folds, candidates, memory):
+        memories.append(memory)
+        return score_candidates(dataset, classes, folds, candidates, memory)
+
+    monkeypatch.setattr("deltaprop.cli.sweep.score_candidates", watched)
+    rates = ",".join(f"{rate:.4f}" for rate in np.linspace(0.01, 0.5, 24))
+    options = ["--grid", f"lr={rates}", "--epochs", "2", "--cv", "3", "--no-progress"]
+    with joblib.parallel_config("threading"):
+        for jobs in ("1", "2"):
+            assert run(["sweep", table, *options, "--jobs", jobs, "--csv", str(tmp_path / f"{jobs}.csv")]) == 0
+    one, two = (
+        [row.rsplit(",", 1)[0] for row in (tmp_path / f"{jobs}.csv").read_text().splitlines()] for jobs in (1, 2)
+    )
+    assert len(one) == 25
+    assert one == two  # but for the seconds
+    assert memories == [2**30] * 3 + [2**29] * 9
+    capsys.readouterr()
 
 
 def test_sweep_and_train_share_every_default():

@@ -5,10 +5,9 @@ import pickle
 import warnings
 from typing import Any
 
-import joblib
 import numpy as np
 import pytest
-from conftest import backend_or_skip, require
+from conftest import backend_or_skip
 from scipy import stats
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits, load_iris, make_multilabel_classification
@@ -225,22 +224,6 @@ def test_processes_find_the_same():
     base = dp.MLPClassifier((5,), max_iter=5, random_state=0, backend="numpy")
     one, two = (dp.SweepCV(base, GRIDS[0], cv=3, n_jobs=n).fit(X, y) for n in (1, 2))
     assert_same_results(two, one)
-
-
-def test_on_a_dask_cluster():
-    """With joblib's Dask backend, the groups go to the cluster's workers."""
-    distributed = require("distributed")
-    X, y = IRIS
-    base = dp.MLPClassifier((5,), max_iter=5, random_state=0, backend="numpy")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with (
-            distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-            distributed.Client(cluster),
-            joblib.parallel_config(backend="dask"),
-        ):
-            there = dp.SweepCV(base, GRIDS[0], cv=3).fit(X, y)
-    assert_same_results(there, dp.SweepCV(base, GRIDS[0], cv=3).fit(X, y))
 
 
 def test_other_estimators_are_searched_as_ever(parts):

@@ -26,13 +26,12 @@ from deltaprop.estimators import MLPClassifier, MLPRegressor
 from deltaprop.estimators.counterpart import PARAMETERS, warn_as_theirs
 from deltaprop.estimators.search import Search
 from deltaprop.estimators.sweep import SweepCV
+from deltaprop.estimators.workers import LOCAL_BACKENDS
 
 #: Our class for each of scikit-learn's, the functions behind its own score, and its `fit`.
 OURS: dict[Any, Any] = {perceptrons.MLPClassifier: MLPClassifier, perceptrons.MLPRegressor: MLPRegressor}
 OWN_SCORES: dict[Any, str] = {accuracy_score: "accuracy", r2_score: "r2"}
 FIT: Callable[..., Any] = perceptrons.BaseMultilayerPerceptron.fit
-#: Where joblib runs tasks on this machine.
-LOCAL_BACKENDS = ("SequentialBackend", "LokyBackend", "ThreadingBackend", "MultiprocessingBackend")
 
 Together = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 

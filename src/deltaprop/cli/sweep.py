@@ -6,15 +6,16 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from deltaprop.backends import get_backend
 from deltaprop.cli.options import SweepOptions, TrainOptions
-from deltaprop.cli.sweep_folds import Fold, folds_at_once, score_candidates
+from deltaprop.cli.sweep_folds import MEMORY, Fold, folds_at_once, score_candidates
 from deltaprop.cli.sweep_grid import Candidate, base_options, line_of, read_grid
 from deltaprop.cli.train_network import check_options, optimizer_of, widths_of, with_classes
 from deltaprop.inputs.files import Dataset, load_dataset
@@ -104,30 +105,41 @@ def _scored(
     folds: Sequence[Fold],
 ) -> list[dict[str, Any]]:
     """Cross-validate the candidates and return their rows, the best first; a table shows the best so far."""
-    from joblib import Parallel, delayed
+    from joblib import Parallel, delayed, effective_n_jobs
 
     rows: list[dict[str, Any]] = []
     parts = folds_at_once(dataset, folds, base, options.jobs)
     at_once = max(LEAST_TOGETHER, math.ceil(len(every) / UPDATES))
-    # A few candidates at a time, so that the table lives.
+    # A few candidates at a time, so that the table lives. Processes begin the next ones without waiting for it.
+    batches = [every[start : start + at_once] for start in range(0, len(every), at_once)]
+    memory = MEMORY // effective_n_jobs(options.jobs)
+    tasks = (
+        delayed(score_candidates)(dataset, classes, some, [replace(base, **candidate) for candidate in batch], memory)
+        for batch in batches
+        for some in parts
+    )
     with _table(options.progress, len(every), list(every[0])) as show:
-        for start in range(0, len(every), at_once):
-            part = every[start : start + at_once]
-            chosen = [replace(base, **candidate) for candidate in part]
-            try:
-                found = Parallel(n_jobs=options.jobs)(
-                    delayed(score_candidates)(dataset, classes, some, chosen) for some in parts
-                )
-            except KeyboardInterrupt:
-                if not rows:
-                    raise
-                break
-            seconds = sum(taken for _, taken in found) / len(part)
-            scores = np.concatenate([of_folds for of_folds, _ in found])
-            rows += [_row(candidate, own, seconds) for candidate, own in zip(part, scores.T.tolist(), strict=True)]
-            rows.sort(key=lambda row: -math.inf if math.isnan(row["mean_score"]) else row["mean_score"], reverse=True)
-            show(rows)
+        done = Parallel(n_jobs=options.jobs, return_as="generator")(tasks)
+        with closing(done):
+            for batch in batches:
+                try:
+                    found = list(islice(done, len(parts)))
+                except KeyboardInterrupt:
+                    if not rows:
+                        raise
+                    break
+                seconds = sum(taken for _, taken in found) / len(batch)
+                scores = np.concatenate([of_folds for of_folds, _ in found])
+                rows += [_row(candidate, own, seconds) for candidate, own in zip(batch, scores.T.tolist(), strict=True)]
+                rows.sort(key=_place, reverse=True)
+                show(rows)
     return rows
+
+
+def _place(row: dict[str, Any]) -> float:
+    """Return what rows are sorted by: candidates that diverged come last."""
+    score: float = row["mean_score"]
+    return -math.inf if math.isnan(score) else score
 
 
 def _row(candidate: Candidate, scores: Sequence[float], seconds: float) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from deltaprop.inputs.raw_rows import RawRows
 from deltaprop.stack import NetworkStack
 from deltaprop.tabular.trained import Label, class_numbers
 
-#: Bytes that the networks of one stack may take, and how many numbers a parameter has besides itself: gradient, two of
+#: Bytes that the networks of all stacks may take, and how many numbers a parameter has besides itself: gradient, two of
 #: the optimizer, the last good and the best ones.
 MEMORY, COPIES = 2**30, 6
 #: Bytes that the data may take, which are scaled once a fold.
@@ -91,9 +91,26 @@ def folds_at_once(dataset: Dataset, folds: Sequence[Fold], options: TrainOptions
 
 
 def score_candidates(
-    dataset: Dataset, classes: list[Label] | None, folds: Sequence[Fold], candidates: Sequence[TrainOptions]
+    dataset: Dataset,
+    classes: list[Label] | None,
+    folds: Sequence[Fold],
+    candidates: Sequence[TrainOptions],
+    memory: int = MEMORY,
 ) -> tuple[Floats, float]:
     """Train every candidate on every fold, those of the same widths as one stack.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The data.
+    classes : list, or None
+        The labels; None for a quantity.
+    folds : sequence of Fold
+        The folds.
+    candidates : sequence of TrainOptions
+        The candidates.
+    memory : int, default 2³⁰
+        Bytes that the networks of one stack may take.
 
     Returns
     -------
@@ -106,7 +123,7 @@ def score_candidates(
     began = time.perf_counter()
     data = FoldData(dataset, classes, folds, candidates[0])
     scores = np.full((len(folds), len(candidates)), math.nan)
-    for jobs in _together(candidates, len(folds), data.X.shape[1], len(classes or [0])):
+    for jobs in _together(candidates, len(folds), data.X.shape[1], len(classes or [0]), memory):
         group = [candidates[place] for _, place in jobs]
         stack = NetworkStack(
             len(group),
@@ -143,7 +160,9 @@ def _fit(stack: NetworkStack, data: FoldData, folds: Sequence[int], group: Seque
     return [history.diverged for history in histories]
 
 
-def _together(candidates: Sequence[TrainOptions], folds: int, inputs: int, outputs: int) -> list[list[tuple[int, int]]]:
+def _together(
+    candidates: Sequence[TrainOptions], folds: int, inputs: int, outputs: int, memory: int
+) -> list[list[tuple[int, int]]]:
     """Divide the fits, each a fold and a candidate by number, into stacks that do not take too much memory.
 
     Networks of a stack have the same widths, activation and number of epochs.
@@ -156,7 +175,7 @@ def _together(candidates: Sequence[TrainOptions], folds: int, inputs: int, outpu
     for (widths, _, _), jobs in groups.items():
         sizes = [inputs, *widths, outputs]
         parameters = sum((1 + below) * above for below, above in pairwise(sizes))
-        at_once = max(1, MEMORY // (parameters * COPIES * np.dtype(candidates[0].dtype).itemsize))
+        at_once = max(1, memory // (parameters * COPIES * np.dtype(candidates[0].dtype).itemsize))
         parts += [jobs[start : start + at_once] for start in range(0, len(jobs), at_once)]
     return parts
 

@@ -59,9 +59,9 @@ class HalvingSweepCV(BaseSuccessiveHalving, StackedSearch):
     n_jobs : int or None, default None
         Processes, as in `SweepCV`. With more than one, candidates are trained anew in every iteration.
     memory_limit : int or None, default None
-        Bytes that the networks trained at once may take, in all processes; by default 2³⁰. The networks that are kept
-        to be trained on, and the samples that the steps of a pipeline have transformed, may take as many each.
-        Networks that are not kept are trained anew.
+        Bytes that the networks trained at once may take, in all processes of this machine, or in each worker of a
+        cluster; by default 2³⁰. The networks that are kept to be trained on, and the samples that the steps of a
+        pipeline have transformed, may take as many each. Networks that are not kept are trained anew.
     random_state : int, RandomState or None, default None
         Draws the candidates and the samples of an iteration.
     error_score : "raise" or number, default nan

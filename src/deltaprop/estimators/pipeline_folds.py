@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -92,43 +93,45 @@ class PreparedSplit:
         scored = sum(array.nbytes for array in self.checked if array is not None)
         return int(2 * (self.table.X.nbytes + scored))
 
-    def dress(self, fitted: Any) -> Pipeline:
-        """Make the fitted pipeline whose last step is `fitted`."""
-        pipeline = copy.copy(self.pipeline)
-        pipeline.steps = [*pipeline.steps[:-1], (pipeline.steps[-1][0], fitted)]
-        return pipeline
 
+@dataclass(eq=False)
+class Unprepared:
+    """What it takes to fit the steps before the network.
 
-def prepare(
-    pipeline: Pipeline,
-    network: Any,
-    steps: dict[str, Any],
-    X: ArrayLike,
-    y: ArrayLike,
-    number: int,
-    split: Split,
-    fit_params: dict[str, Any],
-    with_train: bool,
-) -> PreparedSplit | None:
-    """Fit the steps before the network on the training samples, and transform the samples of a split.
-
-    Parameters
+    Attributes
     ----------
     pipeline : Pipeline
         It is not changed.
     network : MLPClassifier or MLPRegressor
         The last step.
-    steps : dict
-        Parameters of the steps before it.
     X, y
         All samples.
-    number : int
-        The number of the split.
-    split : pair of array of int
+    splits : sequence of pair of array of int
     fit_params : dict
         What the pipeline's `fit` gets besides.
     with_train : bool
         Whether training samples are scored as well.
+    """
+
+    pipeline: Pipeline
+    network: Any
+    X: ArrayLike
+    y: ArrayLike
+    splits: Sequence[Split]
+    fit_params: dict[str, Any]
+    with_train: bool
+
+
+def prepare(unprepared: Unprepared, steps: dict[str, Any], number: int) -> PreparedSplit | None:
+    """Fit the steps before the network on the training samples, and transform the samples of a split.
+
+    Parameters
+    ----------
+    unprepared : Unprepared
+    steps : dict
+        Parameters of the steps before the network.
+    number : int
+        The number of the split.
 
     Returns
     -------
@@ -136,13 +139,15 @@ def prepare(
         None where the fits of this split cannot share these samples, or where a step raises an exception: fits by
         themselves will say which.
     """
-    own = clone(pipeline).set_params(**clone(steps, safe=False))
+    X, y, network, split = unprepared.X, unprepared.y, unprepared.network, unprepared.splits[number]
+    with_train = unprepared.with_train
+    own = clone(unprepared.pipeline).set_params(**clone(steps, safe=False))
     receiver = Receiver(network)
     own.steps[-1] = (own.steps[-1][0], receiver)
     try:
         X_train, y_train = _safe_split(own, X, y, split[TRAIN])
         X_test, _ = _safe_split(own, X, y, split[TEST], split[TRAIN])
-        own.fit(X_train, y_train, **_check_method_params(X, params=fit_params, indices=split[TRAIN]))
+        own.fit(X_train, y_train, **_check_method_params(X, params=unprepared.fit_params, indices=split[TRAIN]))
         table = Table.of(network, receiver.X, receiver.y)
         if set(receiver.params) - {"sample_weight"} or not isinstance(table.X, np.ndarray):
             return None
@@ -205,4 +210,16 @@ def _fold(table: Table, prepared: PreparedSplit, places: list[Any]) -> Fold:
         weights = np.zeros(len(table.targets), prepared.sample_weight.dtype)
         weights[trained] = prepared.sample_weight
     seen = places[1] if len(places) > 2 else trained
-    return Fold(table, trained, (seen, tested), weights, prepared.samples, prepared.dress)
+    # The table has those that were arrays as a network takes them.
+    own = [
+        given if given is not array else None for given, array in zip(prepared.samples, prepared.checked, strict=True)
+    ]
+    samples = own[TRAIN], own[TEST]
+    return Fold(table, trained, (seen, tested), weights, samples, partial(dressed, prepared.pipeline))
+
+
+def dressed(pipeline: Pipeline, fitted: Any) -> Pipeline:
+    """Make the fitted pipeline whose last step is `fitted`."""
+    result = copy.copy(pipeline)
+    result.steps = [*pipeline.steps[:-1], (pipeline.steps[-1][0], fitted)]
+    return result

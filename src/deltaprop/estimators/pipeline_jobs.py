@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
-from sklearn.utils.parallel import Parallel, delayed
 
 from deltaprop.backends.array_types import ArrayLike
-from deltaprop.estimators.pipeline_folds import PreparedSplit, one_table, prepare
+from deltaprop.estimators.parallel_tasks import Tasks
+from deltaprop.estimators.pipeline_folds import PreparedSplit, Unprepared, one_table, prepare
 from deltaprop.estimators.search_jobs import Job, Networks, Place, Split
-from deltaprop.estimators.together import KINDS, MEMORY, Table
+from deltaprop.estimators.together import COPIES, KINDS, MEMORY, Table, group_key
 
 #: Parameters of a pipeline that a candidate may not change where fits are to be trained together.
 OF_ALL_STEPS = {"steps", "memory", "verbose", "transform_input"}
@@ -47,8 +48,9 @@ def key_of(parameters: dict[str, Any]) -> Any:
 class PipelineJobs:
     """The fits of a search over a pipeline whose last step is an `MLPClassifier` or an `MLPRegressor`.
 
-    Candidates with the same parameters of the other steps share these steps, fitted once a split. The samples of all
-    splits, transformed, are one table, as far as the memory allows.
+    Candidates with the same parameters of the other steps share these steps, fitted once a split. On this machine, the
+    samples of all splits, transformed, are one table, as far as the memory allows. Workers on other machines are sent
+    the samples as they were given, and transform what they train on.
 
     Parameters
     ----------
@@ -62,8 +64,8 @@ class PipelineJobs:
         Whether training samples are scored as well.
     memory : int or None
         Bytes that the transformed samples may take; by default 2³⁰. One split at least is held.
-    n_jobs : int or None
-        Processes in which the steps are fitted.
+    tasks : Tasks
+        Fits the steps in workers.
 
     Raises
     ------
@@ -76,7 +78,7 @@ class PipelineJobs:
     fit_params: dict[str, Any]
     with_train: bool
     memory: int
-    n_jobs: int | None
+    tasks: Tasks
     last: Any
 
     def __init__(
@@ -88,10 +90,10 @@ class PipelineJobs:
         *,
         with_train: bool,
         memory: int | None,
-        n_jobs: int | None,
+        tasks: Tasks,
     ) -> None:
         self.pipeline, self.X, self.y, self.fit_params = pipeline, X, y, fit_params
-        self.with_train, self.memory, self.n_jobs = with_train, memory or MEMORY, n_jobs
+        self.with_train, self.memory, self.tasks = with_train, memory or MEMORY, tasks
         self.last, network = pipeline.steps[-1]
         self.epochs: str = f"{self.last}__max_iter"
         self.networks: Networks = Networks(network, network.dtype)
@@ -106,7 +108,7 @@ class PipelineJobs:
         done: Container[Place],
         alone: list[Job],
     ) -> Iterator[list[Job]]:
-        """Give the fits that can be trained together, table by table; append the others to `alone`.
+        """Give the fits that can be trained together, as many as the memory allows; append the others to `alone`.
 
         Fits in `done` are left out.
         """
@@ -120,6 +122,36 @@ class PipelineJobs:
                 waiting.setdefault(prepared.kind, []).append((prepared, own))
                 held += prepared.bytes
         yield from self._tables(waiting, splits)
+
+    def groups(
+        self,
+        candidates: Sequence[dict[str, Any]],
+        splits: Sequence[Split],
+        done: Container[Place],
+        alone: list[Job],
+    ) -> Iterator[tuple[dict[str, Any], list[Job], int]]:
+        """Give the fits on one split whose steps and widths are the same, for workers that fit these steps.
+
+        Each group comes with the parameters of its steps, and with the bytes that a fit takes: those of a network for
+        the inputs as they are, since the transformed ones are not known. Other fits are appended to `alone`.
+        """
+        columns = self.X.shape[1] if len(np.shape(self.X)) == 2 else 1
+        for steps, jobs in self._by_steps(candidates, splits, done, alone):
+            of_key: dict[Any, list[Job]] = {}
+            for job in jobs:
+                of_key.setdefault((job.split, group_key(job.estimator)), []).append(job)
+            for own in of_key.values():
+                try:
+                    widths = self.whole.widths(self.whole.configured(own[0].estimator))
+                except (ValueError, TypeError):
+                    alone += own
+                else:
+                    parameters = sum((1 + below) * above for below, above in pairwise([columns, *widths[1:]]))
+                    yield steps, own, COPIES * parameters * np.dtype(np.float64).itemsize
+
+    def unprepared(self, splits: Sequence[Split]) -> Unprepared:
+        """Return what it takes to fit the steps on these splits."""
+        return Unprepared(self.pipeline, self.networks.base, self.X, self.y, splits, self.fit_params, self.with_train)
 
     def _by_steps(
         self,
@@ -168,16 +200,12 @@ class PipelineJobs:
         for job in jobs:
             of_split.setdefault(job.split, []).append(job)
         first, *others = of_split
-        network = self.networks.base
-
-        def arguments(s: int) -> tuple[Any, ...]:
-            return self.pipeline, network, steps, self.X, self.y, s, splits[s], self.fit_params, self.with_train
-
-        results = [prepare(*arguments(first))]
+        common = self.unprepared(splits)
+        results = [prepare(common, steps, first)]
         if results[0] is None:  # as the others would be, most likely
             alone += jobs
             return
-        results += Parallel(n_jobs=self.n_jobs)(delayed(prepare)(*arguments(s)) for s in others)
+        results += self.tasks.run(prepare, common, [(steps, s) for s in others])
         for prepared, own in zip(results, of_split.values(), strict=True):
             if prepared is None:
                 alone += own
@@ -187,9 +215,9 @@ class PipelineJobs:
     def _tables(
         self, waiting: dict[Any, list[tuple[PreparedSplit, list[Job]]]], splits: Sequence[Split]
     ) -> Iterator[list[Job]]:
+        together: list[Job] = []
         for of_kind in waiting.values():
             folds = one_table(self.whole, [prepared for prepared, _ in of_kind], splits)
-            together: list[Job] = []
             for fold, (_, jobs) in zip(folds, of_kind, strict=True):
                 together += [replace(job, fold=fold) for job in jobs]
-            yield together
+        yield together

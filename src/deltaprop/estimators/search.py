@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
-from joblib import effective_n_jobs
-from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection._validation import _fit_and_score, _warn_or_raise_about_fit_failures
-from sklearn.utils.parallel import Parallel, delayed
+from sklearn.model_selection._validation import _warn_or_raise_about_fit_failures
 
 from deltaprop.backends.array_types import AnyArray, ArrayLike
 from deltaprop.errors import callers_level
 from deltaprop.estimators.fit_data import NO_SCORE
 from deltaprop.estimators.inputs import on_host
-from deltaprop.estimators.pipeline_jobs import key_of
-from deltaprop.estimators.search_jobs import TEST, TRAIN, Job, Place, Split
+from deltaprop.estimators.parallel_tasks import Tasks
+from deltaprop.estimators.pipeline_jobs import PipelineJobs, key_of
+from deltaprop.estimators.search_jobs import Job, Place, Split
 from deltaprop.estimators.search_lines import Lines
 from deltaprop.estimators.search_part import Outcome, Part
 from deltaprop.estimators.search_scoring import Scoring
+from deltaprop.estimators.search_tasks import (
+    Alone,
+    Parts,
+    Splits,
+    fit_alone,
+    fit_part_there,
+    fit_split_there,
+    fits_at_once,
+)
 from deltaprop.estimators.together import MEMORY, EstimatorGroup, batches, group_key
 from deltaprop.reports.progress import sweep_bar
 
@@ -56,27 +63,38 @@ class Search:
         Which fit parameters are for the estimator's `fit`, and which for the scorer.
     scorers : callable
         What `_fit_and_score` calls for the scores.
+    tasks : Tasks
+        Runs what goes to workers.
     resumable : bool
         Whether candidates will come again with more epochs, and are trained on from where they are.
     """
 
     sweep: Any
     source: Source
-    y: ArrayLike
+    tasks: Tasks
     ran_out: list[Job]
     unscored: int
     fits: int
     resumable: bool
 
     def __init__(
-        self, sweep: Any, source: Source, X: ArrayLike, y: ArrayLike, routed: Any, scorers: Any, *, resumable: bool
+        self,
+        sweep: Any,
+        source: Source,
+        X: ArrayLike,
+        y: ArrayLike,
+        routed: Any,
+        scorers: Any,
+        tasks: Tasks,
+        *,
+        resumable: bool,
     ) -> None:
-        self.sweep, self.source, self.X, self.y = sweep, source, X, y
+        self.sweep, self.source, self.tasks = sweep, source, tasks
         self.scoring: Scoring = Scoring(sweep, X, y, scorers, routed.scorer.score)
         self.fit_params: dict[Any, AnyArray] = {
             name: on_host(value, name) for name, value in routed.estimator.fit.items() if value is not None
         }
-        self.resumable = resumable and effective_n_jobs(sweep.n_jobs) == 1
+        self.resumable = resumable and tasks.workers.here
         self.unscored = self.fits = self._kept_bytes = 0
         #: The fits that ``max_iter`` ended.
         self.ran_out = []
@@ -97,16 +115,11 @@ class Search:
         alone: list[Job] = []
         with sweep_bar(self.sweep.progress, total, len(splits)) as self._bar:
             self._train_on(candidates, splits)
-            for jobs in self.source.together(candidates, splits, self._done, alone):
-                groups: dict[Any, list[Job]] = {}
-                keys: dict[int, Any] = {}  # of an estimator, which the fits of all splits share and keep alive
-                for job in sorted(jobs, key=lambda job: job.place):
-                    own = id(job.estimator)
-                    if own not in keys:
-                        keys[own] = group_key(job.estimator)
-                    groups.setdefault(keys[own], []).append(job)
-                for of_group in groups.values():
-                    self._fit_group(of_group)
+            if self.tasks.workers.elsewhere and isinstance(self.source, PipelineJobs):
+                self._fit_with_steps(self.source, candidates, alone)
+            else:
+                for jobs in self.source.together(candidates, splits, self._done, alone):
+                    self._fit_together(_groups(jobs), alone)
             self._fit_alone(alone)
         results = [self._done[c, s] for c in range(len(candidates)) for s in range(len(splits))]
         _warn_or_raise_about_fit_failures(results, self.sweep.error_score)
@@ -115,57 +128,83 @@ class Search:
 
     # -- together -----------------------------------------------------------------------------------------------
 
-    def _fit_group(self, jobs: list[Job]) -> None:
-        """Train and score candidates on one table whose networks have the same widths."""
-        try:
-            group = EstimatorGroup(jobs[0].fold.table, jobs[0].estimator)
-        except (ValueError, TypeError):
-            self._fit_alone(jobs)
+    def _fit_together(self, groups: Sequence[list[Job]], alone: list[Job]) -> None:
+        """Train and score groups of fits, each on one table; append those that cannot be so to `alone`."""
+        if self.tasks.workers.here:
+            for jobs in groups:
+                group = _group(jobs, alone)
+                if group is not None:
+                    (at_once,) = self._at_once([(len(jobs), group.bytes_a_member)])
+                    for part in batches(jobs, at_once):
+                        self._begin(part)
+                        self._end(part, fit_part(self.scoring, group, part, resumable=self.resumable), alone)
             return
-        parts = batches(jobs, self._at_once(group, len(jobs)))
-        for part, outcome in zip(parts, self._fit_parts(group, parts), strict=True):
-            if outcome is None:
-                self._fit_alone(part)
-                continue
-            self._record(part, outcome)
-            if outcome.part is not None:
-                self._keep(outcome.part)
+        sizes: list[tuple[int, int]] = []
+        ready: list[list[Job]] = []
+        scoring = self.scoring
+        for jobs in groups:
+            group = _group(jobs, alone)  # asked for its size, and let go of: it may hold copies of the samples
+            if group is not None:
+                if not ready:
+                    scoring = self.scoring.as_sent(group)
+                sizes.append((len(jobs), group.bytes_a_member))
+                ready.append(jobs)
+        parts = [own for jobs, count in zip(ready, self._at_once(sizes), strict=True) for own in batches(jobs, count)]
+        common, numbered = Parts.of(scoring, parts)
+        for part in parts:
+            self._begin(part)
+        outcomes = self.tasks.run(fit_part_there, common, [(own,) for own in numbered])
+        for part, outcome in zip(parts, outcomes, strict=True):
+            self._end(part, outcome, alone)
+
+    def _fit_with_steps(self, source: PipelineJobs, candidates: Sequence[dict[str, Any]], alone: list[Job]) -> None:
+        """Train and score fits in workers that fit the steps before the network, too."""
+        splits = self.scoring.splits
+        groups = list(source.groups(candidates, splits, self._done, alone))
+        counts = self._at_once([(len(jobs), size) for _, jobs, size in groups])
+        parts = [
+            (steps, part)
+            for (steps, jobs, _), count in zip(groups, counts, strict=True)
+            for part in batches(jobs, count)
+        ]
+        for _, part in parts:
+            self._begin(part)
+        memory = self.tasks.workers.memory(self.sweep.memory_limit or MEMORY)
+        common = Splits(self.scoring, source.unprepared(splits), source.whole, memory)
+        for (_, part), outcomes in zip(parts, self.tasks.run(fit_split_there, common, parts), strict=True):
+            jobs = {job.place: job for job in part}
+            for places, outcome in outcomes:
+                self._end([jobs[place] for place in places], outcome, alone)
+
+    def _at_once(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
+        """Return how many fits of each group one task trains together; for each group, its fits and their bytes."""
+        found = list(fits_at_once(sizes, self.tasks.workers, self.sweep.memory_limit or MEMORY))
+        if self.sweep.progress:  # a bar that moves; the scores are the same
+            splits = len(self.scoring.splits)
+            found = [min(own, max(splits, -(-fits // 20))) for own, (fits, _) in zip(found, sizes, strict=True)]
+        return found
+
+    def _begin(self, part: Sequence[Job]) -> None:
+        for job in part:
+            self._lines.begun(job)
+
+    def _end(self, part: Sequence[Job], outcome: Outcome | None, alone: list[Job]) -> None:
+        if outcome is None:
+            alone += map(_without_samples, part)
+            return
+        self._record(part, outcome)
+        if outcome.part is not None:
+            self._keep(outcome.part)
 
     def _record(self, jobs: Sequence[Job], outcome: Outcome) -> None:
         for job, entry in zip(jobs, outcome.entries, strict=True):
             self._done[job.place] = entry
             self._lines.done(job, entry)
         ended = (job for job, ran_out in zip(jobs, outcome.ran_out, strict=True) if ran_out)
-        # Their samples are needed no more.
-        self.ran_out += (Job(job.candidate, job.split, job.parameters, job.estimator) for job in ended)
+        self.ran_out += map(_without_samples, ended)
         self.unscored += outcome.unscored
         self.fits += len(jobs)
         self._bar.done(len(jobs), self._best())
-
-    def _at_once(self, group: EstimatorGroup, fits: int) -> int:
-        """Return how many fits one process trains together."""
-        processes, limit = effective_n_jobs(self.sweep.n_jobs), self.sweep.memory_limit
-        at_once = group.at_once(None if limit is None else limit // processes)
-        if processes > 1:
-            at_once = min(at_once, -(-fits // processes))
-        if self.sweep.progress:  # a bar that moves; the scores are the same
-            at_once = min(at_once, max(len(self.scoring.splits), -(-fits // 20)))
-        return int(at_once)
-
-    def _fit_parts(self, group: EstimatorGroup, parts: Sequence[Sequence[Job]]) -> Iterable[Any]:
-        """Call `fit_part` for each part, in as many processes as `n_jobs` asks for."""
-        if effective_n_jobs(self.sweep.n_jobs) == 1 or len(parts) == 1:
-            return (self._fit_part(group, part) for part in parts)
-        for job in (job for part in parts for job in part):
-            self._lines.begun(job)
-        parallel = Parallel(n_jobs=self.sweep.n_jobs)
-        done: Iterable[Any] = parallel(delayed(fit_part)(self.scoring, group, part) for part in parts)
-        return done
-
-    def _fit_part(self, group: EstimatorGroup, part: Sequence[Job]) -> Outcome | None:
-        for job in part:
-            self._lines.begun(job)
-        return fit_part(self.scoring, group, part, resumable=self.resumable)
 
     # -- trained on ---------------------------------------------------------------------------------------------
 
@@ -210,41 +249,18 @@ class Search:
         finite = [mean for mean in means if np.isfinite(mean)]
         return f"best {max(finite):.4f}" if finite else ""
 
-    # -- one after another --------------------------------------------------------------------------------------
+    # -- one by one ---------------------------------------------------------------------------------------------
 
     def _fit_alone(self, jobs: Sequence[Job]) -> None:
         """Fit each candidate on the splits that are left, by scikit-learn's own function."""
-        sweep, splits, lines = self.sweep, self.scoring.splits, self._lines
-        of_candidate: dict[int, list[Job]] = {}
-        for job in sorted(jobs, key=lambda job: job.place):
-            of_candidate.setdefault(job.candidate, []).append(job)
-        parallel = Parallel(n_jobs=sweep.n_jobs, pre_dispatch=sweep.pre_dispatch)
-        for own in of_candidate.values():
-            entries = parallel(
-                delayed(_fit_and_score)(
-                    clone(sweep.estimator),
-                    self.X,
-                    self.y,
-                    scorer=self.scoring.scorers,
-                    train=splits[job.split][TRAIN],
-                    test=splits[job.split][TEST],
-                    verbose=sweep.verbose,
-                    parameters=job.parameters,
-                    fit_params=self.fit_params,
-                    score_params=self.scoring.params,
-                    return_train_score=sweep.return_train_score,
-                    return_n_test_samples=True,
-                    return_times=True,
-                    split_progress=(job.split, lines.splits),
-                    candidate_progress=(job.candidate, lines.candidates),
-                    error_score=sweep.error_score,
-                )
-                for job in own
-            )
-            for job, entry in zip(own, entries, strict=True):
-                self._done[job.place] = entry
-            self.fits += len(own)
-            self._bar.done(len(own), self._best())
+        sweep = self.sweep
+        jobs = sorted(jobs, key=lambda job: job.place)
+        common = Alone(sweep.estimator, self.scoring, self.fit_params, sweep.verbose, self._lines.candidates)
+        arguments = [(job.place, job.parameters) for job in jobs]
+        for job, entry in zip(jobs, self.tasks.run(fit_alone, common, arguments, sweep.pre_dispatch), strict=True):
+            self._done[job.place] = entry
+            self.fits += 1
+            self._bar.done(1, self._best())
 
     # -- warnings -----------------------------------------------------------------------------------------------
 
@@ -268,6 +284,32 @@ def fit_part(
 ) -> Outcome | None:
     """Train and score some fits of a group; return None where the device cannot train them together."""
     return Part(scoring, group, jobs).fit(resumable=resumable)
+
+
+def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Divide fits into groups whose networks make a stack on one table."""
+    groups: dict[Any, list[Job]] = {}
+    keys: dict[int, Any] = {}  # of an estimator, which the fits of all splits share and keep alive
+    for job in sorted(jobs, key=lambda job: job.place):
+        own = id(job.estimator)
+        if own not in keys:
+            keys[own] = group_key(job.estimator)
+        groups.setdefault((id(job.fold.table), keys[own]), []).append(job)
+    return list(groups.values())
+
+
+def _group(jobs: Sequence[Job], alone: list[Job]) -> EstimatorGroup | None:
+    """Make the group of these fits; if they cannot be trained together, append them to `alone` and return None."""
+    try:
+        return EstimatorGroup(jobs[0].fold.table, jobs[0].estimator)
+    except (ValueError, TypeError):
+        alone += map(_without_samples, jobs)
+        return None
+
+
+def _without_samples(job: Job) -> Job:
+    """Return the job as it is kept when its samples are needed no more."""
+    return replace(job, fold=None)
 
 
 def _renewed(job: Job, candidate: int, parameters: dict[str, Any], max_iter: int) -> Job:

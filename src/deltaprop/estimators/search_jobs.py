@@ -34,7 +34,8 @@ class Fold:
     sample_weight : array or None
         The weights of all rows of the table.
     samples : pair, optional
-        In a search over pipelines: the training samples (or None) and the test samples, as the network gets them.
+        In a search over pipelines: the training samples and the test samples as the network gets them; None where the
+        rows of the table are the same.
     dress : callable, optional
         In a search over pipelines: makes the fitted pipeline from a fitted network.
     """
@@ -45,6 +46,11 @@ class Fold:
     sample_weight: Floats | None
     samples: tuple[Any, Any] | None = None
     dress: Callable[[Any], Any] | None = None
+
+    def seen(self, side: int) -> Any:
+        """Return the training samples or the test samples of a search over pipelines, as the network gets them."""
+        own = None if self.samples is None else self.samples[side]
+        return self.table.X[self.scored[side]] if own is None else own
 
 
 @dataclass

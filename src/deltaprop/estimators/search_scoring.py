@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils.validation import _check_method_params
 
-from deltaprop.backends.array_types import AnyArray, ArrayLike
+from deltaprop.backends.array_types import AnyArray, ArrayLike, Indices
 from deltaprop.derivation.state import StackState
 from deltaprop.estimators.inputs import on_host
 from deltaprop.estimators.member_fits import MemberRecords
@@ -66,6 +67,22 @@ class Scoring:
         self.of_predictions: bool = _is_of_predictions(scorers) and not is_routed
         self._needs_pipeline = is_routed
 
+    def as_sent(self, group: EstimatorGroup) -> Scoring:
+        """Return the scoring for workers that have the table of a group; inputs that are not looked at are left out."""
+        if not self.own_score or self._needs_pipeline:
+            return self
+        for split in self.splits:
+            for side in self.sides:
+                if not group.has_score(len(split[side]), self._weights(split[side])):
+                    return self
+        result = copy.copy(self)
+        result.X = None
+        return result
+
+    def _weights(self, rows: Indices) -> AnyArray | None:
+        weights = _check_method_params(self.y, params=self.params, indices=rows).get("sample_weight")
+        return None if weights is None else np.asarray(weights)
+
     def members(
         self,
         group: EstimatorGroup,
@@ -99,8 +116,7 @@ class Scoring:
             job = jobs[members[0]]
             of_split = self.splits[job.split][side]
             params = _check_method_params(self.y, params=self.params, indices=of_split)
-            weights = params.get("sample_weight")
-            weights = None if weights is None else np.asarray(weights)
+            weights = self._weights(of_split)
             at_once = self.own_score and not (self._needs_pipeline and job.fold.dress)
             if at_once and group.has_score(len(of_split), weights):
                 values = self._at_once(group, job, np.array(members), stack, side, weights)
@@ -131,7 +147,7 @@ class Scoring:
         fold, of_split = first.fold, self.splits[first.split][side]
         y = _safe_indexing(self.y, of_split)
         undressed = fold.dress is None or self.of_predictions
-        X = fold.samples[side] if fold.samples and undressed else _safe_indexing(self.X, of_split)
+        X = fold.seen(side) if fold.samples and undressed else _safe_indexing(self.X, of_split)
         scores = {}
         for k, job in jobs.items():
             fitted = group.as_fitted(job.estimator, group.network(stack.parameters[k]), records, k)

@@ -22,9 +22,11 @@ from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray, Indic
 from deltaprop.backends.typed_decorators import keeps_type
 from deltaprop.estimators.fit_ranks import refuse_ranks
 from deltaprop.estimators.inputs import on_host
+from deltaprop.estimators.parallel_tasks import Tasks
 from deltaprop.estimators.pipeline_jobs import PipelineJobs, has_network_last
 from deltaprop.estimators.search import Search, Source
 from deltaprop.estimators.search_jobs import Split, TableJobs
+from deltaprop.estimators.sent_once import scattered
 from deltaprop.estimators.together import KINDS
 from deltaprop.reports.plotting import plot_halving, plot_sweep
 from deltaprop.reports.search_results import search_sheet
@@ -49,7 +51,8 @@ class StackedSearch(BaseSearchCV):
             self._validate_params()
             refuse_ranks(f"a {type(self).__name__}", self.estimator, self.param_grid)
             if not self._fit_together(X, y, params):
-                super().fit(X, y, **params)  # one fit after another
+                with scattered(X, y):
+                    super().fit(X, y, **params)  # one fit after another
         return self
 
     def _fit_together(self, X: ArrayLike, y: ArrayLike | None, params: dict[str, Any]) -> bool:
@@ -67,15 +70,19 @@ class StackedSearch(BaseSearchCV):
         fit_params = _without_groups(given) if routed is None else dict(routed.estimator.fit)
         weights = fit_params.get("sample_weight") if is_alone else None
         weights = None if weights is None else np.asarray(on_host(weights, "sample_weight"))
+        tasks = Tasks(self.n_jobs)
         source: Source
         try:
-            source = TableJobs(self.estimator, X, y, weights) if is_alone else self._pipeline_jobs(X, y, fit_params)
+            if is_alone:
+                source = TableJobs(self.estimator, X, y, weights)
+            else:
+                source = self._pipeline_jobs(X, y, fit_params, tasks)
         except (ValueError, TypeError):
             return False  # every fit will say so
-        self._search(source, X, y, routed or self._get_routed_params_for_fit(given), fit_params)
+        self._search(source, X, y, routed or self._get_routed_params_for_fit(given), fit_params, tasks)
         return True
 
-    def _pipeline_jobs(self, X: ArrayLike, y: ArrayLike, fit_params: dict[str, Any]) -> PipelineJobs:
+    def _pipeline_jobs(self, X: ArrayLike, y: ArrayLike, fit_params: dict[str, Any], tasks: Tasks) -> PipelineJobs:
         return PipelineJobs(
             self.estimator,
             X,
@@ -83,17 +90,20 @@ class StackedSearch(BaseSearchCV):
             fit_params,
             with_train=self.return_train_score,
             memory=self.memory_limit,
-            n_jobs=self.n_jobs,
+            tasks=tasks,
         )
 
-    def _search(self, source: Source, X: ArrayLike, y: ArrayLike, routed: Any, fit_params: dict[str, Any]) -> None:
+    def _search(
+        self, source: Source, X: ArrayLike, y: ArrayLike, routed: Any, fit_params: dict[str, Any], tasks: Tasks
+    ) -> None:
         """Evaluate the candidates of `_run_search`, and set the attributes."""
         scorers, refit_metric = self._get_scorers()
         split_params = dict(routed.splitter.split)
         self._checked_cv_orig = check_cv(self.cv, on_host(y), classifier=is_classifier(self.estimator))
         self._check_input_parameters(X=X, y=y, split_params=split_params)
         self.n_splits_: int = self._checked_cv_orig.get_n_splits(X, y, **split_params)
-        search = self._kind_of_search(self, source, X, y, routed, scorers, resumable=self._resource_is(source.epochs))
+        resumable = self._resource_is(source.epochs)
+        search = self._kind_of_search(self, source, X, y, routed, scorers, tasks, resumable=resumable)
         results: dict[str, Any] = {}
         entries: list[dict[str, Any]] = []
         tried: list[dict[str, Any]] = []

@@ -23,9 +23,9 @@ class SweepCV(StackedSearch):
     scikit-learn's `GridSearchCV` and `RandomizedSearchCV` in one, with their attributes and, on the same splits and
     seeds, their scores. Candidates whose networks have the same widths make a stack (see `deltaprop.NetworkStack`), all
     folds of all of them being trained at once; other widths make other stacks. In a pipeline whose last step is such
-    an estimator, the steps before it are fitted once a fold, for all candidates that agree on their parameters. What
-    cannot be trained so (another estimator, ``solver="lbfgs"``, dropout, callbacks, sparse inputs) is fitted one after
-    another.
+    an estimator, the steps before it are fitted once a fold, for all candidates that agree on their parameters (on a
+    cluster, once a task). What cannot be trained so (another estimator, ``solver="lbfgs"``, dropout, callbacks, sparse
+    inputs) is fitted one after another.
 
     Parameters
     ----------
@@ -43,10 +43,10 @@ class SweepCV(StackedSearch):
         Whether to fit the best candidate to all samples, and which score or function chooses it, as in `GridSearchCV`.
     n_jobs : int or None, default None
         Processes, by joblib and whichever backend `joblib.parallel_config` chooses; by default 1, in which as many
-        threads as the machine has work on different members.
+        threads as the machine has work on different members. The workers of a Dask cluster are sent the data once.
     memory_limit : int or None, default None
-        Bytes that the networks trained at once may take, in all processes; by default 2³⁰. The samples that the steps
-        of a pipeline have transformed may take as many.
+        Bytes that the networks trained at once may take, in all processes of this machine, or in each worker of a
+        cluster; by default 2³⁰. The samples that the steps of a pipeline have transformed may take as many.
     random_state : int, RandomState or None, default None
         Draws the candidates.
     error_score : "raise" or number, default nan

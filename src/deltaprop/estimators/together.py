@@ -38,6 +38,8 @@ KINDS = (MLPClassifier, MLPRegressor)
 SETTINGS = ("_metadata_request", "_sklearn_output_config")
 #: Bytes that the members of one stack may take by default.
 MEMORY = 2**30
+#: How often a member's parameters are held: with its moments, its gradient and its best parameters.
+COPIES = 5
 
 
 def can_be_together(estimator: Any) -> bool:
@@ -279,7 +281,7 @@ class EstimatorGroup:
     @property
     def bytes_a_member(self) -> int:
         """The memory that a member takes, with its moments and its best parameters."""
-        return 5 * self.n_parameters * self.dtype.itemsize
+        return COPIES * self.n_parameters * self.dtype.itemsize
 
     def has_score(self, samples: int, weights: Floats | None) -> bool:
         """Return whether `score` is defined for this number of samples and their weights."""
