@@ -13,6 +13,7 @@ memory     40 fits by every way of training use no more memory than two
 ceilings   bandwidth of a copy, rates of matrix products, elementwise kernels against the copy
 members    128 networks at once against one, on equally many blocks each
 epochs     the cost of an epoch beside its steps
+nccl       what the sum over ranks costs a step, by one rank; captured or not, the same numbers
 mnist      a whole fit, by the clock
 peers      microseconds a step beside PyTorch, JAX and plain CuPy; with torch.compile in a second pass
 trace      the kernels of a captured step, and how long each takes (only if named)
@@ -206,7 +207,9 @@ def main(given: list[str] | None = None) -> None:
         log = Log(None if file is None else stack.enter_context(file.with_suffix(".log").open("w", encoding="utf-8")))
         facts: dict[str, Any] = {"command": command_of(sys.argv[1:] if given is None else given)}
         facts["date"] = datetime.now(UTC).date().isoformat()
-        facts["machine"] = machine("cupy-cuda13x", "nvmath-python", "nvidia-cuda-nvrtc", "torch", "jax")
+        facts["machine"] = machine(
+            "cupy-cuda13x", "nvmath-python", "nvidia-cuda-nvrtc", "nvidia-nccl-cu13", "torch", "jax"
+        )
         facts["rehearsed"] = options.rehearse
         facts["device"] = {"name": "CPU"} if options.rehearse else device(log)
         say(f"device: {facts['device']}")

@@ -203,6 +203,9 @@ class Graph:
         for launch in self.launches:
             launch()
 
+    def drop(self):
+        self.launches = None
+
 
 class Streams(threading.local):
     """Streams, one of them the current one."""

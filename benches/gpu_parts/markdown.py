@@ -124,6 +124,16 @@ def epochs(content: dict[str, Any]) -> str:
     return table(header, lines)
 
 
+def nccl(content: dict[str, Any]) -> str:
+    """Return the table of steps with and without the sum over ranks."""
+    ways = ("alone", "with the sum", "not captured")
+    lines = [
+        [row["name"], *(f"{row['microseconds'][way]:.1f}" for way in ways), f"{row['distance']:.1e}"]
+        for row in rows_of(content, "nccl")
+    ]
+    return table(["µs a step, one rank", "without a sum", "with NCCL's", "the same, not captured", "apart by"], lines)
+
+
 def mnist(content: dict[str, Any]) -> str:
     lines = [
         [row["name"], f"{row['seconds']:.2f}", f"{row['accuracy']:.2%}", f"{row['way']}, {row['epochs']} epochs"]
@@ -164,6 +174,7 @@ SECTIONS = {
     "Limits of the device, and elementwise kernels": ceilings,
     "Many networks at once": members,
     "What an epoch costs": epochs,
+    "The sum over ranks": nccl,
     "MNIST": mnist,
     "Checks": checks,
 }

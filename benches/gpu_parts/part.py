@@ -41,6 +41,7 @@ PARTS = {
         Part("ceilings", 8, 40, timed=True),
         Part("members", 8, 40, timed=True),
         Part("epochs", 8, 40, timed=True),
+        Part("nccl", 8, 40, timed=True),
         Part("mnist", 8, 40, timed=True),
         Part("peers", 15, 3600, timed=True, resumes=True),
         Part("trace", 15, 90, timed=True),

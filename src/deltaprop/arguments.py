@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any, get_args
@@ -146,3 +146,23 @@ def refuse_masked(value: object, name: str) -> None:
             f"{name}: expected numbers, got an array with masked entries; fill them ({name}.filled(0.0), say) or leave "
             "their rows out"
         )
+
+
+def check_dropout(dropout: object, hidden_layers: int) -> tuple[float, ...]:
+    """The dropout probability of each hidden layer, from one number for all or one for each.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If one is outside [0, 1), or there are not as many as hidden layers.
+    """
+    if isinstance(dropout, Real):
+        dropout = (dropout,) * hidden_layers
+    if not isinstance(dropout, Sequence) or isinstance(dropout, str):
+        raise TypeError(f"dropout: expected a number, or one for each hidden layer, got {dropout!r}")
+    if len(dropout) != hidden_layers:
+        raise ValueError(f"dropout: expected one number, or {hidden_layers}, one a hidden layer, got {list(dropout)}")
+    for p in dropout:
+        if isinstance(p, bool) or not isinstance(p, Real) or not 0.0 <= float(p) < 1.0:
+            raise ValueError(f"dropout: expected a probability in [0, 1), got {p!r}")
+    return tuple(float(p) for p in dropout)

@@ -10,6 +10,7 @@ from deltaprop.arguments import (
     check_bool,
     check_callables,
     check_choice,
+    check_dropout,
     check_number,
     check_path,
     check_whole_number,
@@ -20,7 +21,6 @@ from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction
 from deltaprop.derivation.optimizers import SGD
 from deltaprop.derivation.update_rule import Optimizer
-from deltaprop.epochs.trainer import check_dropout
 from deltaprop.files.atomic_file import check_writable
 from deltaprop.files.saved_network import SavedNetwork
 from deltaprop.inputs.sources import CheckedSource
@@ -82,7 +82,8 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
         epochs are one launch are float32 throughout.
     device : int, optional
         On which of several CUDA devices the network lives, counted from 0, whichever is current when it is used; by
-        default on the one that is current now.
+        default on the one that is current now. Where that is device 0, processes that ``mpiexec`` or ``srun`` has
+        started on this machine take the devices in turn.
 
     Raises
     ------
@@ -144,7 +145,7 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
             files with arrays X and y; or an iterable with a length that yields batches (X, Y) anew in every epoch. Of
             the last three, row groups and files come in a random order and samples are shuffled within windows of 64
             MiB; an iterable's order is its own. NumPy arrays of another dtype, and class labels, are converted chunk
-            by chunk where all of them would become more than 512 MiB.
+            by chunk where all of them would become more than 512 MiB. For their order with `ranks`, see there.
         Y : array_like, (m, s_L), or str, optional
             As for `cost`; with a Parquet file, the name of the target column, by default the last; with a folder or an
             iterable, None.
@@ -204,7 +205,13 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
             them all the data, and ends with the same parameters, to the bit. `batch_size` counts the rows of all ranks,
             and the result does not depend on their number, but for rounding. Rank 0 calls schedules, callbacks and
             metrics of your own, draws, and writes checkpoints, from which any number of ranks may go on. What one rank
-            raises, all raise, the others as `RankError`. It needs ``pip install 'deltaprop[mpi]'``.
+            raises, all raise, the others as `RankError`. It needs ``pip install 'deltaprop[mpi]'``. On CUDA each rank
+            has a device of its own, and their gradients are added up by NCCL, ``pip install nvidia-nccl-cu13`` or
+            ``nvidia-nccl-cu12``; no two devices have run this yet. Of data on disk each rank reads rows of its own, but
+            for a checkpoint's digest and for the targets where a share is held out; they come in another order than
+            without ranks: every minibatch takes a slice of each of some shards (slices of a memory map, row groups,
+            files), which are shuffled one by one. A memory map with ``shuffle=False`` keeps its order. With fewer
+            shards than ranks, some ranks have no rows, and rank 0 warns.
 
         Returns
         -------
@@ -228,7 +235,8 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
             If another call is training the network: in another thread, or the one whose callback this is. Of several
             ranks, `RankError` if another one has failed.
         BackendError
-            If MPI cannot be had, or was started by the launcher of another MPI library.
+            If MPI cannot be had, or was started by the launcher of another MPI library. On CUDA, if NCCL cannot be
+            had, or two ranks have the same device.
 
         Warns
         -----
@@ -238,8 +246,9 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
         together = find_ranks(ranks)
         with failing_together(together):
             objective = Objective(l2, l2_scaling, reduction)
-            inputs, targets, weights = self._door.training_data(X, Y, sample_weight, batch_size)
-            samples, held_out, resolved = with_validation(self, (inputs, targets, weights), validation, metrics)
+            inputs, targets, weights = self._door.training_data(X, Y, sample_weight, batch_size, together)
+            samples = (inputs, targets, weights)
+            samples, held_out, resolved = with_validation(self, samples, validation, metrics, together)
             if optimizer is not None and not isinstance(optimizer, Optimizer):
                 raise TypeError(f"optimizer: expected a dp.Optimizer (SGD, Adam, AdamW or your own), got {optimizer!r}")
             plan = FitPlan(

@@ -15,6 +15,7 @@ from sklearn.base import clone
 import deltaprop as dp
 from deltaprop import backends
 from deltaprop.backends import get_backend
+from deltaprop.backends.cuda.local_rank import VARIABLES
 
 
 class TwoDevices(HostCudaBackend):
@@ -95,6 +96,25 @@ def test_the_device_may_be_named_or_be_the_current_one(two, data, chosen):
     other = dp.Network([4, 5, 2], backend="cupy", device=0)
     other.fit(*data)
     assert relative(*(two.to_numpy(each.parameters) for each in (net, other))) == 0.0
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_processes_of_a_launcher_take_a_device_each(two, data, monkeypatch, variable):
+    """Unless somebody has chosen one."""
+    for other in VARIABLES:
+        monkeypatch.delenv(other, raising=False)
+    for number, device in (("0", 0), ("1", 1), ("2", 0), ("3", 1), ("", 0), ("one", 0)):
+        monkeypatch.setenv(variable, number)
+        assert dp.Network([4, 2], backend="cupy").backend.device == device
+    monkeypatch.setenv(variable, "1")
+    net = dp.Network([4, 5, 2], backend="cupy")
+    two.seen.clear()
+    net.fit(*data)
+    assert set(two.seen) == {1}
+    assert dp.Network([4, 2], backend="cupy:0").backend.device == 0
+    monkeypatch.setenv(variable, "0")
+    with two.devices.device(1):
+        assert dp.Network([4, 2], backend="cupy").backend.device == 1
 
 
 def test_stacks_and_their_members(two, data):

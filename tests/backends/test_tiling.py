@@ -227,6 +227,18 @@ def test_minibatch(device, rng, x_columns, y_columns, shuffled, weighted, dtype)
             assert np.array_equal(out[2], w[here])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 255, 5000])
+def test_a_step_without_rows(device, rng, n, dtype):
+    """Its gradient is 0; its numbers are those of the step, which is counted."""
+    gradient, table = rng.standard_normal(n).astype(dtype), rng.standard_normal((3, 6)).astype(dtype)
+    (on_device, its_table, step), current = put(gradient, table, np.array(1)), device.empty((6,), dtype)
+    device.no_rows(on_device, its_table, step, current)
+    assert np.array_equal(on_device.get(), np.zeros(n))
+    assert np.array_equal(current.get(), table[1])
+    assert int(step) == 2
+
+
 class Launches(HostCudaBackend):
     """A backend that notes the shape of each launch, and does not run it, as that would take too long."""
 

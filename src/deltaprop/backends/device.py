@@ -16,7 +16,8 @@ from deltaprop.backends.base import Array, Backend
 Stream: TypeAlias = Any
 #: An event of the device's library: that some work is over.
 Event: TypeAlias = Any
-#: A graph of the device's library: launches that are made again and again; ``launch(stream)`` makes them.
+#: A graph of the device's library: launches that are made again and again; ``launch(stream)`` makes them, ``drop()``
+#: lets go of them for good.
 Graph: TypeAlias = Any
 
 
@@ -176,6 +177,13 @@ class DeviceBackend(Backend):
 
         The place for X may be an `operand`. Inside `small_layers`, targets may be left where they are: `output_delta`,
         given their place in `out`, reads them there.
+        """
+
+    @abstractmethod
+    def no_rows(self, gradient: Array, table: Array, step: Array, current: Array) -> None:
+        """Take the place of `minibatch`, and of all that fills `gradient`, where a minibatch has no rows here.
+
+        Row `step` of `table` is copied into `current`, `gradient` becomes 0, and 1 is added to `step`.
         """
 
     @abstractmethod

@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 from deltaprop.backends import Array
 from deltaprop.backends.array_types import Indices
+from deltaprop.derivation.remembered import Remembered
 from deltaprop.derivation.state import NetworkState
+from deltaprop.epochs.interruption import Paused
 from deltaprop.epochs.task import Pass
 from deltaprop.inputs.sources import CHUNK_BYTES
 
@@ -22,6 +24,7 @@ class Chunk(NamedTuple):
     memory : hashable
         It tells apart the arrays that chunks are brought into: captured steps hold their addresses.
     X, Y : array, (n, s_1) and (n, s_L)
+        Where several ranks share minibatches, there may be more rows than the chunk has.
     """
 
     memory: Hashable
@@ -42,7 +45,7 @@ class Feed(ABC):
 
     @abstractmethod
     def chunks(self, order: Indices | None) -> Iterator[Chunk]:
-        """Bring all samples, chunk by chunk, in `order` or as they stand.
+        """Bring all samples, chunk by chunk, in `order` or as they stand; where ranks share them, this rank's.
 
         The next chunk is asked for when the one before has been trained on.
         """
@@ -69,6 +72,22 @@ class ChunkedEpoch:
         self.feed, self.batch_size, self.make_trainer = feed, batch_size, make_trainer
         self.trainers: dict[Hashable, Callable[[Pass], None]] = {}
 
+    def train_or_undo(self, given: Pass, before: Remembered) -> None:
+        """Train chunk by chunk; if a chunk is refused, or the epoch is left off, all is as it was before.
+
+        Raises
+        ------
+        Paused
+            If it is left off: from the first minibatch on, for no chunk of an epoch can be had by itself.
+        """
+        try:
+            self(given)
+        except Exception as error:
+            before.restore()
+            if isinstance(error, Paused):
+                raise Paused(0) from None
+            raise
+
     def __call__(self, given: Pass) -> None:
         """Train on all minibatches."""
         batch = start = 0
@@ -91,6 +110,10 @@ class ChunkedEpoch:
 
 def rows_of_chunks(network: NetworkState, samples: int, batch_size: int) -> int:
     """Compute the samples a chunk: whole minibatches of about `CHUNK_BYTES`, and no more than there are samples."""
+    return min(batch_size * batches_of_chunks(network, batch_size), samples)
+
+
+def batches_of_chunks(network: NetworkState, rows: int) -> int:
+    """Compute the minibatches a chunk of about `CHUNK_BYTES`, if so many rows of each are brought there."""
     columns = network.layer_sizes[0] + network.layer_sizes[-1]
-    bytes_a_batch = batch_size * columns * network.dtype.itemsize
-    return min(batch_size * max(1, CHUNK_BYTES // bytes_a_batch), samples)
+    return max(1, CHUNK_BYTES // (rows * columns * network.dtype.itemsize))

@@ -38,7 +38,8 @@ class CompiledSharedEpoch(WholeEpoch):
     def __init__(self, task: Task) -> None:
         network, moments = task.network, moments_of(task.optimizer, task.state)
         self.task, self.network, self.state = task, network, task.state
-        batch = -(-task.batch_size // task.ranks.size)
+        assert task.shares is not None
+        batch = max(1, task.shares.most)
         self.table: PlanTable = PlanTable(network, task.X, task.Y, [task.optimizer], moments, [task.samples], [batch])
         row: Any = self.table.row
         self.plan = row
@@ -61,7 +62,7 @@ class CompiledSharedEpoch(WholeEpoch):
         if is_csr(self.task.X):
             operations += 10.0 * self.network.n_weights
         own_threads()  # finds the BLAS; that is no part of the first epoch
-        threads = useful_threads(self.network, operations, self.task.batches)
+        threads = useful_threads(self.network, operations, self.rates.batches)
         self.table.share_scratch(threads, 1, touched=True)
 
     @classmethod
@@ -83,7 +84,7 @@ class CompiledSharedEpoch(WholeEpoch):
         """Train step by step; after each, all ranks know whether to leave off."""
         assert given.shares is not None
         self._point_to(given, given.shares, terms)
-        counts, sizes, batches = np.diff(given.shares.starts).tolist(), given.shares.sizes, len(terms)
+        counts, sizes, batches = given.shares.counts.tolist(), given.shares.sizes, len(terms)
         with scipy_on_one_thread():
             for number in range(given.first, batches):
                 self.plan.first_batch, self.plan.last_batch = number, number + 1
@@ -111,6 +112,8 @@ class CompiledSharedEpoch(WholeEpoch):
     def _point_to(self, given: Pass, shares: Shares, terms: Terms) -> None:
         """Let the plan point to the numbers of an epoch, or of a chunk."""
         plan, table, rows = self.plan, self.table, (int(shares.starts[-1]),)
+        if len(terms) > self.rates.batches:  # a chunk is longer than those before, for which there are rates
+            self.rates = CompiledRates(table, self.task.optimizer, len(terms))
         if shares.most > plan.batch:
             self._make_room(shares.most)
         if shares is not self._shares:
@@ -126,7 +129,6 @@ class CompiledSharedEpoch(WholeEpoch):
         if given.dropout is not None:
             table.point("keys", given.dropout.key.reshape(1, 2), (1, 2))
             plan.drawn = given.dropout.drawn
-        self.rates.batches = len(terms)
         # Minibatches before the first are among the steps taken.
         self.rates.of_epoch(given.learning_rate, self.state.get("step", 0) - given.first)
 

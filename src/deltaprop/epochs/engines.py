@@ -40,6 +40,12 @@ def _on_cuda() -> Ways:
     return ResidentEpoch, GraphEpoch
 
 
+def _shared_on_cuda() -> Ways:
+    from deltaprop.epochs.graph_shared import GraphSharedEpoch
+
+    return (GraphSharedEpoch,)
+
+
 def _members_on_numpy() -> WaysOfMembers:
     from deltaprop.epochs.compiled_members import CompiledMembers
     from deltaprop.epochs.stepped_members import SteppedMembers
@@ -56,7 +62,7 @@ def _members_on_cuda() -> WaysOfMembers:
 #: By the name of a backend's class, its ways of training one network, the fastest first; subclasses have them too.
 EPOCHS: dict[str, Callable[[], Ways]] = {"numpy": _on_numpy, "cupy": _on_cuda}
 #: The same where several ranks share each minibatch.
-SHARED_EPOCHS: dict[str, Callable[[], Ways]] = {"numpy": _shared_on_numpy}
+SHARED_EPOCHS: dict[str, Callable[[], Ways]] = {"numpy": _shared_on_numpy, "cupy": _shared_on_cuda}
 #: The same for the members of a stack together.
 MEMBERS_EPOCHS: dict[str, Callable[[], WaysOfMembers]] = {"numpy": _members_on_numpy, "cupy": _members_on_cuda}
 
@@ -96,7 +102,7 @@ def find_members_epoch(task: MembersTask, networks: Sequence[NetworkState] | Non
 
 
 def _ways_of(task: Task) -> Ways:
-    return _ways(EPOCHS if task.ranks.size == 1 else SHARED_EPOCHS, task.network.backend)
+    return _ways(EPOCHS if task.shares is None else SHARED_EPOCHS, task.network.backend)
 
 
 def _ways(table: dict[str, Callable[[], tuple[T, ...]]], backend: Backend) -> tuple[T, ...]:

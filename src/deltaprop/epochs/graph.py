@@ -7,7 +7,8 @@ step is the one in `deltaprop.derivation.backprop`: its operations are launched 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -32,6 +33,38 @@ SCALE, PENALTY, DECAY, RATE, WEIGHT_DECAY, KEEP = range(6)
 STEPS_A_GRAPH = 16
 
 
+@dataclass(frozen=True)
+class Layout:
+    """The minibatches of an epoch: `full` of `batch` samples, and one of `rest` if that is not 0.
+
+    Attributes
+    ----------
+    own_batch, own_rest : int
+        How many rows of them are this process's: all, unless several ranks share them.
+    """
+
+    full: int
+    batch: int
+    rest: int
+    own_batch: int
+    own_rest: int
+
+    @property
+    def batches(self) -> int:
+        """How many minibatches there are."""
+        return self.full + bool(self.rest)
+
+    @property
+    def rows(self) -> int:
+        """How many rows of all minibatches are this process's."""
+        return self.full * self.own_batch + self.own_rest
+
+    @property
+    def own_rows(self) -> dict[int, int]:
+        """By the size of a minibatch, how many of its rows are this process's."""
+        return ({self.batch: self.own_batch} if self.full else {}) | ({self.rest: self.own_rest} if self.rest else {})
+
+
 class GraphEpoch(WholeEpoch):
     """Does what `Steps` does, by replaying captured steps: the same numbers.
 
@@ -46,32 +79,24 @@ class GraphEpoch(WholeEpoch):
     backend: CupyBackend
     task: Task
     network: NetworkState
-    batch: int
-    full: int
-    rest: int
+    room: Room
 
     label = "captured steps, CUDA graphs"
+    #: Whether it takes some rows of each minibatch, which come with an order, and stores their gradient.
+    takes_shares: ClassVar[bool] = False
 
     def __init__(self, backend: CupyBackend, task: Task) -> None:
-        self.backend, self.task, self.network, self.batch = backend, task, task.network, task.batch_size
-        network, X, Y = task.network, task.X, task.Y
-        samples, dtype = X.shape[0], network.dtype
-        self.full, self.rest = divmod(samples, self.batch)
-        self.descends: bool = task.descends
+        self.backend, self.task, self.network = backend, task, task.network
+        network, dtype = task.network, task.network.dtype
+        self.descends: bool = task.descends and not self.takes_shares
         self.gradient: Parameters = network.own if self.descends else Parameters(backend, network.layer_sizes, dtype)
-        told: dict[str, Kind] = {"step": ((), np.int64), "table": ((task.batches, KEEP + 1), dtype)}
-        if task.shuffled:
-            told["order"] = (samples,), np.int64
-        #: The host sends it before each epoch: the counter of steps, which is 0, their table and the order.
-        self.message: Message = Message(backend, **told)
         self.table: StepTable = StepTable()
         self.current: AnyArray = backend.empty((KEEP + 1,), dtype)
-        self.weights: AnyArray = backend.empty((samples,), dtype)
-        self.buffers: dict[int, Buffers] = {
-            m: Buffers(backend, network, X, Y, m) for m in {self.batch if self.full else 0, self.rest} if m
-        }
         self.narrowed: Narrowed = Narrowed()
-        self.replays: dict[Any, Replay] = {}
+        if not self.takes_shares:
+            full, rest = divmod(task.samples, task.batch_size)
+            layout = Layout(full, task.batch_size, rest, task.batch_size, rest)
+            self.room = Room(backend, task, layout, ordered=task.shuffled)
 
     @classmethod
     def find(cls, task: Task) -> Self | None:
@@ -87,24 +112,30 @@ class GraphEpoch(WholeEpoch):
 
     def __call__(self, given: Pass, terms: Terms) -> None:
         """Launch graphs of several steps; the host does nothing else."""
-        order, weights, taken = given.order, given.weights, self.task.state.get("step", 0)
-        table, penalized, decays = self.table(self._make_table, terms, given.learning_rate, taken)
-        self.message.send(step=0, table=table, order=order)
-        if weights is not None:
-            self.weights[...] = weights
-        asked = (order is not None, weights is not None, penalized, decays)
-        first = 0
+        asked, first = self._send(given, terms), 0
         for last in ends_of(given.marks, 0, len(terms)):
             self._replay_some(given, first, last, *asked)
             if given.marks is not None:
                 given.marks.reached(last, self.backend, self.task.cost)
             first = last
 
+    def _send(self, given: Pass, terms: Terms) -> tuple[bool, bool, bool, bool]:
+        """Send what the steps read to the device; return what they are asked for, see `_step`."""
+        room, weights = self.room, given.weights
+        order = given.order if room.layout.rows else None
+        taken = self.task.state.get("step", 0) - given.first
+        table, penalized, decays = self.table(self._make_table, terms, given.learning_rate, taken)
+        room.message.send(step=given.first, table=table, order=order)
+        if weights is not None:
+            room.weights[...] = weights
+        return order is not None, weights is not None, penalized, decays
+
     def _replay_some(self, given: Pass, first: int, last: int, *asked: bool) -> None:
         """Replay steps `first` to `last`; the counter on the device goes on where it stands."""
-        full, stream = max(0, min(last, self.full) - first), self.backend.stream_for("steps")
+        layout, stream = self.room.layout, self.backend.stream_for("steps")
+        full = max(0, min(last, layout.full) - first)
         with self.backend.on_stream(stream):
-            for m, times in ((self.batch, full), (self.rest, last - first - full)):
+            for m, times in ((layout.batch, full), (layout.rest, last - first - full)):
                 if times:
                     self._replay(stream, m, *asked)(times, given.progress, m)
         if "step" in self.task.state:
@@ -123,25 +154,48 @@ class GraphEpoch(WholeEpoch):
 
     def _replay(self, stream: Stream, m: int, *asked: bool) -> Replay:
         """Return the replay of steps over `m` samples on this thread's stream: no other thread uses its scratch."""
-        key = (stream.ptr, m, asked)
-        if key not in self.replays:
-            self.replays[key] = Replay(self.backend, stream, self._step(m, *asked))
-        return self.replays[key]
+        key, replays = (stream.ptr, m, asked), self.room.replays
+        if key not in replays:
+            replays[key] = Replay(self.backend, stream, self._step(m, *asked))
+        replay: Replay = replays[key]
+        return replay
 
     def _step(self, m: int, shuffled: bool, weighted: bool, penalized: bool, decays: bool) -> Callable[[], None]:
         """Make the function that launches one step over `m` samples: gather, forward, backward, update."""
-        # It does not refer to this object, which refers to it: the memory of the device is free once nobody trains.
-        backend, network, now, buffers = self.backend, self.network, self.current, self.buffers[m]
-        task, told, gradient, batch = self.task, self.message.device, self.gradient, self.batch
+        differentiate = self._differentiate(m, shuffled, weighted, penalized, decays)
+        if self.descends:
+            return differentiate
+        update = self._update()
+
+        def step() -> None:
+            differentiate()
+            update()
+
+        return step
+
+    # The functions of a step do not refer to this object, which refers to them: the memory of the device is free once
+    # nobody trains.
+
+    def _number(self, column: int) -> AnyArray:
+        """Return a number of the table's row for the step, on the device."""
+        return self.current[column : column + 1].reshape(())
+
+    def _differentiate(
+        self, m: int, shuffled: bool, weighted: bool, penalized: bool, decays: bool
+    ) -> Callable[[], None]:
+        """Make the function that launches a step but for the update, which it holds under plain descent."""
+        room, backend, network, now = self.room, self.backend, self.network, self.current
+        buffers, told, batch = room.buffers[m], room.message.device, room.layout.own_batch
+        task, gradient = self.task, self.gradient
         table, count = told["table"], told["step"]
-        number = [now[i : i + 1].reshape(()) for i in range(KEEP + 1)]
-        keep, narrowed = number[KEEP] if self.descends else None, self.narrowed
+        scale, penalty, decay = (self._number(column) for column in (SCALE, PENALTY, DECAY))
+        keep, narrowed = self._number(KEEP) if self.descends else None, self.narrowed
         weights = buffers.weights if weighted else None
-        source = (task.X, task.Y, self.weights if weighted else None, told["order"] if shuffled else None)
+        source = (task.X, task.Y, room.weights if weighted else None, told["order"] if shuffled else None)
         out = (buffers.X, buffers.Y, weights)
         side = backend.stream_for("weight gradients")
 
-        def step() -> None:
+        def differentiate() -> None:
             with (
                 backend.narrowed_once(narrowed),
                 backend.counting(count),
@@ -151,7 +205,7 @@ class GraphEpoch(WholeEpoch):
                 backend.narrow_ahead(network.weights)
                 backend.minibatch(*source, table, count, out, now, batch)
                 if decays:
-                    backend.add_squared_norm(network.flat_weights, number[DECAY], task.decay)
+                    backend.add_squared_norm(network.flat_weights, decay, task.decay)
                 forward(network, buffers.X, buffers.work)
                 backward(
                     network,
@@ -159,15 +213,56 @@ class GraphEpoch(WholeEpoch):
                     buffers.work,
                     gradient,
                     task.cost,
-                    scale=number[SCALE],
-                    penalty=number[PENALTY] if penalized else None,
+                    scale=scale,
+                    penalty=penalty if penalized else None,
                     sample_weight=weights,
                     keep=keep,
                 )
-            if keep is None:
-                task.optimizer.apply(network, gradient, task.state, number[RATE], number[WEIGHT_DECAY])
 
-        return step
+        return differentiate
+
+    def _update(self) -> Callable[[], None]:
+        """Make the function that launches the update by the gradient."""
+        task, network, gradient = self.task, self.network, self.gradient
+        rate, weight_decay = self._number(RATE), self._number(WEIGHT_DECAY)
+
+        def update() -> None:
+            task.optimizer.apply(network, gradient, task.state, rate, weight_decay)
+
+        return update
+
+
+class Room:
+    """Where the steps over the minibatches of an epoch read and write, and the replays of these steps.
+
+    Attributes
+    ----------
+    message : Message
+        The host sends it before each epoch: the counter of steps, their table and, if `ordered`, the order.
+    weights : array, (rows,)
+    buffers : dict of int to Buffers
+        By the size of a minibatch.
+    replays : dict
+    """
+
+    layout: Layout
+
+    def __init__(self, backend: CupyBackend, task: Task, layout: Layout, *, ordered: bool) -> None:
+        self.layout, network, dtype = layout, task.network, task.network.dtype
+        told: dict[str, Kind] = {"step": ((), np.int64), "table": ((layout.batches, KEEP + 1), dtype)}
+        if ordered and layout.rows:
+            told["order"] = (layout.rows,), np.int64
+        self.message: Message = Message(backend, **told)
+        self.weights: AnyArray = backend.empty((layout.rows,), dtype)
+        self.buffers: dict[int, Buffers] = {
+            m: Buffers(backend, network, task.X, task.Y, rows) for m, rows in layout.own_rows.items() if rows
+        }
+        self.replays: dict[Any, Any] = {}
+
+    def drop_graphs(self) -> None:
+        """Let go of all graphs."""
+        for replay in self.replays.values():
+            replay.drop_graphs()
 
 
 class Buffers:
@@ -197,10 +292,7 @@ class Replay:
 
     def __call__(self, times: int, progress: Progress, m: int) -> None:
         """Take so many steps of `m` samples."""
-        if not self.launched:
-            self.backend.compile_for(self.step)
-            self.step()
-            self.launched = True
+        if self.begin():
             times -= 1
             progress.samples(m)
         for steps in (STEPS_A_GRAPH, 1):
@@ -217,6 +309,15 @@ class Replay:
             self.step()
             progress.samples(m)
 
+    def begin(self) -> bool:
+        """Launch the step if it has not been launched yet; return whether it has been now."""
+        if self.launched:
+            return False
+        self.backend.compile_for(self.step)
+        self.step()
+        self.launched = True
+        return True
+
     def _graph(self, steps: int) -> Graph:
         if steps not in self.graphs:
 
@@ -226,3 +327,9 @@ class Replay:
 
             self.graphs[steps] = self.backend.capture(self.stream, body)
         return self.graphs[steps]
+
+    def drop_graphs(self) -> None:
+        """Let go of the graphs."""
+        for graph in self.graphs.values():
+            graph.drop()
+        self.graphs.clear()

@@ -25,6 +25,11 @@ def window_generator(network: NetworkState) -> np.random.Generator:
     return np.random.default_rng(_key(network, SHUFFLE_STREAM))
 
 
+def shard_generator(network: NetworkState, shard: int) -> np.random.Generator:
+    """Return the generator that shuffles a shard of the data in the next epoch."""
+    return np.random.default_rng((*_key(network, SHUFFLE_STREAM), shard))
+
+
 def dropout_stream(network: NetworkState, ahead: int = 0) -> RandomStream:
     """Return the backend's stream of random numbers for the masks of the next epoch, or of one so many `ahead`."""
     return network.backend.random_stream(_key(network, DROPOUT_STREAM, ahead))

@@ -36,9 +36,8 @@ class Shares:
     @cached_property
     def rows(self) -> Indices:
         """The places of this rank's rows among the rows of all ranks."""
-        counts = np.diff(self.starts)
         first = self.whole_starts[:-1] + self.places - self.starts[:-1]
-        return np.repeat(first, counts) + np.arange(self.starts[-1])
+        return np.repeat(first, self.counts) + np.arange(self.starts[-1])
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -48,7 +47,13 @@ class Shares:
     @cached_property
     def most(self) -> int:
         """How many rows of a minibatch this rank has at most."""
-        return int(np.diff(self.starts).max())
+        return int(self.counts.max())
+
+    @cached_property
+    def counts(self) -> Indices:
+        """How many rows of each minibatch this rank has."""
+        counts: Indices = np.diff(self.starts)
+        return counts
 
     def of_part(self, first: int, last: int) -> Shares:
         """Return the shares of minibatches `first` to `last`, counted from the first of their rows."""
@@ -116,7 +121,6 @@ class SummedGradient:
             compute()
         except BaseException as error:  # noqa: BLE001  (it is raised as soon as the others know)
             failure = error
-            self._backend.fill(self.gradient.flat, 0.0)
         asked, failed = self._exchange(leaves_off, failure is not None)
         if failed:
             raise_on_all(self.ranks, failure)
@@ -124,6 +128,8 @@ class SummedGradient:
 
     def _exchange(self, leaves_off: bool, fails: bool) -> tuple[bool, bool]:
         if self._backend.on_host:
+            if fails:
+                self._backend.fill(self.gradient.flat, 0.0)
             self._news[0], self._news[1] = leaves_off, fails
             self.ranks.sum(self._buffer)
             return bool(self._news[0] > 0), bool(self._news[1] > 0)

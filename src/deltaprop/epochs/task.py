@@ -47,7 +47,8 @@ def weigh_samples(
     sample_weight : (m,), on the host; sizes : of each minibatch.
     """
     weights = sample_weight if order is None else sample_weight[order]
-    sums: list[float] = np.add.reduceat(weights, range(0, len(weights), sizes[0]), dtype=np.float64).tolist()
+    starts = np.cumsum((0, *sizes[:-1]))
+    sums: list[float] = np.add.reduceat(weights, starts, dtype=np.float64).tolist()
     return objective.weights(weights, sizes, sums), sums
 
 
@@ -104,6 +105,8 @@ class Task:
         The factors of a minibatch without sample weights, by its size; see `Trainer.terms`.
     ranks : Ranks
         The processes that share each minibatch.
+    shares : Shares, optional
+        Where minibatches come as shares: the shares of an epoch, or of the first chunk. So they may for a single rank.
     """
 
     network: NetworkState
@@ -121,6 +124,7 @@ class Task:
     penalized: bool = False
     terms: Mapping[int, tuple[float, float, float]] = field(default_factory=dict)
     ranks: Ranks = ALONE
+    shares: Shares | None = None
 
     @property
     def is_built_in(self) -> bool:
@@ -155,7 +159,7 @@ class Task:
     @property
     def batches(self) -> int:
         """Minibatches an epoch; the last may be shorter."""
-        return -(-self.samples // self.batch_size)
+        return -(-self.samples // self.batch_size) if self.shares is None else len(self.shares.places)
 
 
 class StepTable:

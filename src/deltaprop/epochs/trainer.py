@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from numbers import Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from deltaprop.derivation.backprop import Objective, total_weight
 from deltaprop.derivation.remembered import OptimizerState, Remembered
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
-from deltaprop.epochs.chunked import ChunkedEpoch, Feed
+from deltaprop.epochs.chunked import ChunkedEpoch
 from deltaprop.epochs.engines import find_epoch
 from deltaprop.epochs.interruption import Interruption, Paused
 from deltaprop.epochs.random_numbers import dropout_stream
@@ -26,6 +26,9 @@ from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.sources import CheckedSource, Parts
 from deltaprop.ranks.base import ALONE, Ranks
 from deltaprop.reports.progress import Progress
+
+if TYPE_CHECKING:
+    from deltaprop.epochs.sharding import Sharding
 
 
 class Trainer:
@@ -54,6 +57,8 @@ class Trainer:
         The `whole_epoch` of a trainer that has done its work; it is used again where it takes on this one.
     ranks : Ranks, optional
         The processes that share each minibatch; by default this one trains alone. All have the same arguments.
+    shares : Shares, optional
+        Which rows of each minibatch are X and Y, if these are some rows of a rank; by default they are all rows.
 
     Attributes
     ----------
@@ -66,6 +71,10 @@ class Trainer:
         `cost`, `decay`, and Σ W² at the end of the last epoch if `knows_squares`.
     last_weights : array, (m,), or None
         How much each sample counted in the last epoch, in its order, on the host.
+    sizes : tuple of int
+        How many samples each minibatch has.
+    sharding : Sharding or None
+        How data on disk are shared out over ranks, if they are.
     shares : Shares or None
         Which rows of each minibatch are this rank's, where several share them.
     knows_squares : bool
@@ -103,6 +112,7 @@ class Trainer:
         sums: Array | None = None,
         way: WholeEpoch | None = None,
         ranks: Ranks = ALONE,
+        shares: Shares | None = None,
     ) -> None:
         network.own.require_writeable()
         self.network, self.X, self.Y = network, X, Y
@@ -110,9 +120,8 @@ class Trainer:
         self.dropout, self.shuffled = dropout, shuffled
         self.state: OptimizerState = optimizer.init(network) if state is None else state
         self.samples: int = X.shape[0]
-        self.sizes: tuple[int, ...] = minibatch_sizes(self.samples, batch_size)
         self.ranks: Ranks = ranks
-        self.shares: Shares | None = None if ranks.size == 1 else even_shares(self.sizes, ranks)
+        self._share_out(shares)
         self.m: float = total_weight(network, X, sample_weight)
         # What the weights of a minibatch sum to has to be known on the host, and without asking the device for it.
         self.host_weight: HostArray | None = None if sample_weight is None else network.backend.to_numpy(sample_weight)
@@ -123,9 +132,11 @@ class Trainer:
         self.whole_epoch: WholeEpoch | None = None
         self.chunked: ChunkedEpoch | None = None
         self._same_terms: Terms | None = None
-        feed = self._feed()
-        if feed is not None:
-            self.chunked = ChunkedEpoch(feed, batch_size, lambda X, Y: ChunkTrainer(self, X, Y).minibatches)
+        if isinstance(X, (CheckedSource, HostData)):
+            # What brings chunks is imported where it is used: not where data are in memory.
+            from deltaprop.epochs.feeds import chunked_epoch
+
+            self.chunked = chunked_epoch(self, lambda *chunk: ChunkTrainer(self, *chunk).minibatches)
             return
         self.task: Task = self._task()
         self.steps: Steps = self._steps()
@@ -136,18 +147,19 @@ class Trainer:
         if self.whole_epoch is None:
             self.steps.make_buffers(shuffled=shuffled)
 
-    def _feed(self) -> Feed | None:
-        """Return where chunks come from, if data come in chunks."""
-        # Each is imported where it is used: not where data are in memory, nor where there is no device.
-        if isinstance(self.X, CheckedSource):
-            from deltaprop.epochs.read_chunks import ReadChunks
+    def _share_out(self, shares: Shares | None) -> None:
+        """Find out how many samples each minibatch has, and which of them are this rank's."""
+        self.sharding: Sharding | None = None
+        if shares is None and isinstance(self.X, CheckedSource) and self.ranks.takes_shards:
+            from deltaprop.epochs.sharding import sharding_of
 
-            return ReadChunks(self.network, self.X, self.batch_size, shuffled=self.shuffled)
-        if isinstance(self.X, HostData):
-            from deltaprop.epochs.uploaded_chunks import UploadedChunks
-
-            return UploadedChunks(self.network, self.X, self.Y, self.batch_size)
-        return None
+            self.sharding = sharding_of(self.X.source, self.batch_size, self.ranks, shuffled=self.shuffled)
+            shares = None if self.sharding is None else self.sharding.shares
+        sizes = minibatch_sizes(self.samples, self.batch_size) if shares is None else shares.sizes
+        if shares is None and self.ranks.size > 1:
+            shares = even_shares(sizes, self.ranks)
+        self.sizes: tuple[int, ...] = sizes
+        self.shares: Shares | None = shares
 
     def _task(self) -> Task:
         """Describe this training to the ways of doing it."""
@@ -167,10 +179,11 @@ class Trainer:
             penalized=bool(self.objective.l2),
             terms={m: self.terms(m, m) for m in set(self.sizes)},
             ranks=self.ranks,
+            shares=self.shares,
         )
 
     def _steps(self) -> Steps:
-        if self.ranks.size == 1:
+        if self.shares is None:
             return Steps(self.task)
         from deltaprop.epochs.shared_steps import SharedSteps
 
@@ -190,15 +203,27 @@ class Trainer:
         marks: StepMarks | None = None,
     ) -> Pass:
         """Describe the next epoch; its random numbers for dropout begin here. See `epoch` for the parameters."""
-        host_weights, sums = self.weights_of(order)
-        backend, dtype, shares = self.network.backend, self.network.dtype, self.shares
-        if shares is not None and self.chunked is None:
-            order = shares.rows if order is None else order[shares.rows]
-            host_weights = None if host_weights is None else host_weights[shares.rows]
-        weights = None if host_weights is None else backend.asarray(host_weights, dtype)
+        order, host_weights, sums = self._in_order(order)
+        weights = None if host_weights is None else self.network.backend.asarray(host_weights, self.network.dtype)
         masks = dropout_stream(self.network) if any(self.dropout) else None
         leaves_off = pause or Interruption()
-        return Pass(order, weights, sums, learning_rate, progress, masks, first, leaves_off, marks, shares)
+        return Pass(order, weights, sums, learning_rate, progress, masks, first, leaves_off, marks, self.shares)
+
+    def _in_order(self, order: Indices | None) -> tuple[Indices | None, Floats | None, Sequence[float]]:
+        """Return the order of this rank's samples in the next epoch, their weights, and the sums of minibatches.
+
+        `order` is the order of all samples; the sums are what the weights of each minibatch sum to, over all ranks.
+        """
+        is_weighted = self.host_weight is not None
+        if self.sharding is not None:
+            order = self.sharding.order(self.network, of_all=is_weighted)
+            if not is_weighted:
+                return order, None, self.sizes
+        weights, sums = self.weights_of(order)
+        if self.shares is None or self._reads_in_parts:
+            return order, weights, sums
+        rows = self.shares.rows
+        return (rows if order is None else order[rows]), (None if weights is None else weights[rows]), sums
 
     def epoch(
         self,
@@ -237,26 +262,10 @@ class Trainer:
             self.network.backend.fill(self.sums, 0.0)
         given = self.begin(learning_rate, order, progress, first, pause, marks)
         if self.chunked is not None:
-            self._chunks_or_undo(self.chunked, given)
+            before = Remembered(self.network.backend, self.state, parameters=self.network.parameters)
+            self.chunked.train_or_undo(given, before)
         else:
             self.minibatches(given)
-
-    def _chunks_or_undo(self, chunked: ChunkedEpoch, given: Pass) -> None:
-        """Train chunk by chunk; if a chunk is refused, or the epoch is left off, all is as it was before.
-
-        Raises
-        ------
-        Paused
-            If it is left off: from the first minibatch on, for no chunk of an epoch can be had by itself.
-        """
-        before = Remembered(self.network.backend, self.state, parameters=self.network.parameters)
-        try:
-            chunked(given)
-        except Exception as error:
-            before.restore()
-            if isinstance(error, Paused):
-                raise Paused(0) from None
-            raise
 
     def minibatches(self, given: Pass) -> None:
         """Train on all minibatches, in a few calls or step by step."""
@@ -318,8 +327,12 @@ class Trainer:
 
     @property
     def takes_orders(self) -> bool:
-        """Whether `epoch` may be called with an order; what is read in parts is shuffled as it is read."""
-        return not (isinstance(self.X, CheckedSource) and isinstance(self.X.source, Parts))
+        """Whether `epoch` may be called with an order; what comes in parts or in shards is shuffled as it is read."""
+        return not self._reads_in_parts and self.sharding is None
+
+    @property
+    def _reads_in_parts(self) -> bool:
+        return isinstance(self.X, CheckedSource) and isinstance(self.X.source, Parts)
 
     @property
     def epochs_at_once(self) -> int:
@@ -360,7 +373,7 @@ class Trainer:
 
     def mean_cost(self, cost: float, batches: int) -> float:
         """Return the mean cost of the samples in the first so many minibatches of this epoch, from their Σ cost."""
-        rows = min(batches * self.batch_size, self.samples)
+        rows = sum(self.sizes[:batches])
         weight = rows if self.host_weight is None or self.last_weights is None else self.last_weights[:rows].sum()
         return cost / float(weight) if weight else float("nan")
 
@@ -390,7 +403,7 @@ class Trainer:
 class ChunkTrainer(Trainer):
     """Trains on the minibatches of a chunk, with the terms, the optimizer state and the sums of the whole."""
 
-    def __init__(self, whole: Trainer, X: Array, Y: Array) -> None:
+    def __init__(self, whole: Trainer, X: Array, Y: Array, shares: Shares | None = None) -> None:
         self.whole = whole
         super().__init__(
             whole.network,
@@ -403,6 +416,8 @@ class ChunkTrainer(Trainer):
             dropout=whole.dropout,
             state=whole.state,
             sums=whole.sums,
+            ranks=whole.ranks,
+            shares=shares,
         )
 
     def terms(self, n: int, m: float) -> tuple[float, float, float]:
@@ -410,27 +425,13 @@ class ChunkTrainer(Trainer):
         return self.whole.terms(n, m)
 
     def minibatches(self, given: Pass) -> None:
-        """Train on this chunk; a signal that is held back is heard before it, too."""
-        if given.pause():
+        """Train on this chunk; a signal that is held back is heard before it, too, by all ranks together."""
+        if self.ranks.any(given.pause()):
             raise Paused(0)
         super().minibatches(given)
 
-
-def check_dropout(dropout: object, hidden_layers: int) -> tuple[float, ...]:
-    """The dropout probability of each hidden layer, from one number for all or one for each.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If one is outside [0, 1), or there are not as many as hidden layers.
-    """
-    if isinstance(dropout, Real):
-        dropout = (dropout,) * hidden_layers
-    if not isinstance(dropout, Sequence) or isinstance(dropout, str):
-        raise TypeError(f"dropout: expected a number, or one for each hidden layer, got {dropout!r}")
-    if len(dropout) != hidden_layers:
-        raise ValueError(f"dropout: expected one number, or {hidden_layers}, one a hidden layer, got {list(dropout)}")
-    for p in dropout:
-        if isinstance(p, bool) or not isinstance(p, Real) or not 0.0 <= float(p) < 1.0:
-            raise ValueError(f"dropout: expected a probability in [0, 1), got {p!r}")
-    return tuple(float(p) for p in dropout)
+    def terms_of(self, given: Pass) -> Terms:
+        """Return `terms` of its minibatches, whose sizes may differ from chunk to chunk."""
+        if given.shares is None:
+            return super().terms_of(given)
+        return np.array([self.terms(n, m) for n, m in zip(given.shares.sizes, given.sums, strict=True)])

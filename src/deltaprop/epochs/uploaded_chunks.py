@@ -6,6 +6,7 @@ While the device trains on one chunk, the host gathers the next in page-locked m
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from deltaprop.backends.cuda.backend import CupyBackend
 from deltaprop.backends.device import Event, Stream
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.chunked import Chunk, Feed, rows_of_chunks
+from deltaprop.epochs.shared_chunks import ChunkShares
 from deltaprop.inputs.arrays import HostData
 
 
@@ -58,27 +60,35 @@ class UploadedChunks(Feed):
         On the CUDA backend.
     X, Y : HostData, (m, s_1) and (m, s_L)
     batch_size : int
+    shared : ChunkShares, optional
+        Where several ranks share minibatches: the rows of this rank.
     """
 
     sources: tuple[HostData, HostData]
-    samples: AnyArray
+    shared: ChunkShares | None
+    cuts: list[int]
 
-    def __init__(self, network: NetworkState, X: HostData, Y: HostData, batch_size: int) -> None:
+    def __init__(
+        self, network: NetworkState, X: HostData, Y: HostData, batch_size: int, shared: ChunkShares | None = None
+    ) -> None:
         backend: Any = network.backend
         self.backend: CupyBackend = backend
-        self.sources, self.samples = (X, Y), X.shape[0]
-        self.rows: int = rows_of_chunks(network, self.samples, batch_size)
+        self.sources, self.shared = (X, Y), shared
+        samples = int(X.shape[0])
+        self.rows: int = rows_of_chunks(network, samples, batch_size) if shared is None else shared.most
+        self.cuts = [*range(0, samples, self.rows), samples] if shared is None else shared.cuts
         columns = [data.shape[1] for data in self.sources]
         self.slots: list[Slot] = [Slot(backend, self.rows, columns, network.dtype) for _ in range(2)]
 
     def chunks(self, order: Indices | None) -> Iterator[Chunk]:
         """Upload all samples, chunk by chunk; the host does not wait for the device."""
         stream = self.backend.stream_for("uploads")
-        for number, start in enumerate(range(0, self.samples, self.rows)):
-            place, stop = number % 2, min(start + self.rows, self.samples)
-            slot, m = self.slots[place], stop - start
-            slot.upload(self.sources, slice(start, stop) if order is None else order[start:stop], m, stream)
-            self.backend.wait_on_device(slot.uploaded)
-            X, Y = (device[:m] for device in slot.device)
+        for number, (start, stop) in enumerate(pairwise(self.cuts)):
+            place, m = number % 2, stop - start
+            slot = self.slots[place]
+            if m:
+                slot.upload(self.sources, slice(start, stop) if order is None else order[start:stop], m, stream)
+                self.backend.wait_on_device(slot.uploaded)
+            X, Y = (device[:m] if self.shared is None else device for device in slot.device)
             yield Chunk(place, X, Y)
             slot.used = self.backend.event()

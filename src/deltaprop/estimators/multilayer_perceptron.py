@@ -13,11 +13,10 @@ from sklearn.metrics import check_scoring
 from sklearn.utils import TransformerTags, check_random_state
 from sklearn.utils.validation import _check_sample_weight
 
-from deltaprop.arguments import check_callables
+from deltaprop.arguments import check_callables, check_dropout
 from deltaprop.backends import Array
 from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats
 from deltaprop.backends.device_scope import methods_on_its_device, on_its_device
-from deltaprop.epochs.trainer import check_dropout
 from deltaprop.errors import callers_level
 from deltaprop.estimators import exchange, full_batch
 from deltaprop.estimators.autologging import fit_context as fit_context

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 from typing import Any
 
 import numpy as np
 
 from deltaprop.backends import Backend, backend_of
 from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.native.scipy_threads import own_cores
 from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.sources import CheckedSource, Parts, Rows, Source
 
@@ -49,7 +49,7 @@ def _of_array(array: AnyArray, backend: Backend | None) -> str:
         chunks = (array[start : start + rows] for start in starts)
         parts = [_digest(backend.to_numpy(chunk) if on_device and backend else chunk) for chunk in chunks]
     else:  # hashing lets other threads run
-        with ThreadPoolExecutor(min(len(starts), os.cpu_count() or 1, MOST_THREADS)) as threads:
+        with ThreadPoolExecutor(min(len(starts), own_cores(), MOST_THREADS)) as threads:
             parts = list(threads.map(lambda start: _digest(array[start : start + rows]), starts))
     for part in parts:
         digest.update(part)
@@ -75,8 +75,15 @@ def _of_source(source: Source) -> str:
 
 
 def _of_parts(source: Parts) -> Iterator[str]:
-    for piece in source.parts(range(len(source.sizes))):
-        yield f"{_of_values(piece.X)} {_of_values(piece.Y)}"
+    pieces = source.parts(range(len(source.sizes)))
+    if not source.digest_of_wholes:
+        for piece in pieces:
+            yield f"{_of_values(piece.X)} {_of_values(piece.Y)}"
+        return
+    for _, of_part in groupby(pieces, lambda piece: piece.number):
+        arrays = zip(*((piece.X, piece.Y) for piece in of_part), strict=True)
+        # In the bytes' own order, as in the file.
+        yield " ".join(_of_values(np.concatenate(own, dtype=own[0].dtype)) for own in arrays)
 
 
 def _of_values(values: Any) -> str:

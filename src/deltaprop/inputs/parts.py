@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import math
 import os
 import zipfile
@@ -14,9 +16,12 @@ import numpy as np
 from deltaprop.arguments import refuse_masked
 from deltaprop.backends.array_types import ArrayLike
 from deltaprop.inputs.cells import finite_numbers
-from deltaprop.inputs.numpy_files import DAMAGED, UNPACKED_LIMIT, check_declared_size, load_numpy, members
+from deltaprop.inputs.numpy_files import DAMAGED, UNPACKED_LIMIT, check_declared_size, load_numpy, members_in_pieces
 from deltaprop.inputs.parquet_file import ParquetFile
 from deltaprop.inputs.sources import Pair, Parts, Source
+
+#: Rows of an iterable by which ranks tell that they have the same.
+ROWS_OF_SAMPLE = 8
 
 
 class ParquetParts(Parts):
@@ -66,6 +71,10 @@ class ParquetParts(Parts):
             start += len(columns[-1])
             yield np.column_stack(columns[:-1]), columns[-1]
 
+    def sample(self) -> str:
+        """Say how many bytes the file has."""
+        return f"{self.path.stat().st_size} bytes"
+
     def describe(self) -> str:
         """Say its name and size."""
         return f"{self.path.name}, {self.shape[0]} × {self.shape[1]}, target {self.target!r}"
@@ -84,6 +93,8 @@ class FolderParts(Parts):
     ValueError
         If there is no such file, or one is damaged or has another number of features.
     """
+
+    digest_of_wholes = True
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder: Path = Path(folder)
@@ -108,8 +119,13 @@ class FolderParts(Parts):
         path = self.files[number]
         with path.open("rb") as file:
             archive = load_numpy(path, file)
-            X, y = members(path, archive, ("X", "y"))
-        yield X.reshape(len(X), -1) if X.ndim > 1 and len(X) else X, y
+            for X, y in members_in_pieces(path, archive, ("X", "y"), self.sizes[number]):
+                yield X.reshape(len(X), -1) if X.ndim > 1 and len(X) else X, y
+
+    def sample(self) -> str:
+        """Say what the files are called, and how many bytes each has: the beginning, and a digest of all."""
+        files = " ".join(f"{path.name}: {path.stat().st_size} bytes" for path in self.files)
+        return f"{files[:60]} {hashlib.sha256(files.encode()).hexdigest()[:16]}"
 
     def describe(self) -> str:
         """Say how many files and samples there are."""
@@ -147,6 +163,8 @@ class BatchParts(Parts):
             columns = columns or np.shape(X)[1]
             if np.shape(X)[1] != columns:
                 raise ValueError(f"X: batch {len(sizes)} has {np.shape(X)[1]} features, those before had {columns}")
+            if not sum(sizes):
+                self._first = [copy.copy(array[:ROWS_OF_SAMPLE]) for array in (X, Y)]
             sizes.append(len(X))
         if not sum(sizes):
             raise ValueError("X: expected batches with samples, got none")
@@ -182,6 +200,12 @@ class BatchParts(Parts):
             for name, array in zip(("X", "Y"), batch, strict=True):
                 refuse_masked(array, f"{name} of batch {number}")
             yield batch[0], batch[1]
+
+    def sample(self) -> str:
+        """Say what the first rows of the first batch are: a digest of them."""
+        rows = [np.asarray(array) for array in self._first]
+        content = repr([(str(array.dtype), array.tolist()) for array in rows])
+        return f"digest {hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
     def describe(self) -> str:
         """Say how many there are."""

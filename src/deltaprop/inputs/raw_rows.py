@@ -42,6 +42,10 @@ class RawRows:
         rows: Matrix = self.X[which if self.numbers is None else self.numbers[which]]
         return rows
 
+    def take(self, rows: Indices) -> RawRows:
+        """Return some of these rows, which are not read."""
+        return RawRows(self.X, rows if self.numbers is None else self.numbers[rows])
+
     def number(self, row: int) -> int:
         """Return the number that a row has in the matrix."""
         return int(row if self.numbers is None else self.numbers[row])

@@ -2,7 +2,8 @@
 
 A source is read part by part, again in every epoch. A source that can return rows by number is shuffled fully: every
 order of all samples is equally likely. Other sources are shuffled in windows: parts that can be read by number come in
-a random order, and the samples within a window of some bytes are permuted.
+a random order, and the samples within a window of some bytes are permuted. `deltaprop.inputs.shards` shares sources out
+over several processes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise, repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -104,10 +106,12 @@ class Rows(Source):
     ----------
     X, Y : array_like, (m, n) and (m, …)
         The samples and their targets.
+    on_disk : bool, default False
+        Whether X is read from a disk, so that each of several ranks should read rows of its own.
     """
 
-    def __init__(self, X: ArrayLike, Y: ArrayLike) -> None:
-        self.X, self.Y = X, Y
+    def __init__(self, X: ArrayLike, Y: ArrayLike, *, on_disk: bool = False) -> None:
+        self.X, self.Y, self.on_disk = X, Y, on_disk
         self.shape: tuple[int, int] = (X.shape[0], X.shape[1])
 
     def rows(self, which: Indices | slice) -> Pair:
@@ -119,11 +123,10 @@ class Rows(Source):
         place[order] = np.arange(len(order))
         return self.X[which[order]][place], self.Y[which[order]][place]
 
-    def chunks(self, rows: int, order: Indices | None) -> Iterator[ReadChunk]:
-        """Yield all samples, this many rows at a time, in `order` or as they lie."""
-        samples = self.shape[0]
-        for start in range(0, samples, rows):
-            which = slice(start, min(start + rows, samples)) if order is None else order[start : start + rows]
+    def chunks(self, cuts: Sequence[int], order: Indices | None) -> Iterator[ReadChunk]:
+        """Yield the samples between one of the `cuts` and the next, places in `order` or among all samples."""
+        for start, stop in pairwise(cuts):
+            which = slice(start, stop) if order is None else order[start:stop]
             yield ReadChunk(*self.rows(which), partial(self._place, start, order))
 
     def _place(self, start: int, order: Indices | None, row: int) -> tuple[int, str]:
@@ -153,11 +156,14 @@ class Parts(Source):
         How many samples each part has.
     by_number : bool
         Whether parts can be read in any order.
+    digest_of_wholes : bool
+        Whether their digest is taken part by part; else it is taken piece by piece.
     """
 
     shape: tuple[int, int]
     sizes: list[int]
     by_number = True
+    digest_of_wholes = False
 
     @abstractmethod
     def part(self, number: int) -> Iterator[Pair]:
@@ -187,6 +193,10 @@ class Parts(Source):
             if seen != rows:
                 raise self._changed(number, f"{seen} samples")
 
+    def sample(self) -> str:
+        """Say what tells it from another source of the same shape, as far as that is known without reading it."""
+        return ""
+
     def _changed(self, number: int, seen: str) -> ValueError:
         """Make the error that says that a part has changed since it was measured."""
         return ValueError(
@@ -202,26 +212,41 @@ class Parts(Source):
         self.sizes, self.shape = sizes, (sum(sizes), columns)
 
 
-def windows(source: Parts, rows: int, rng: np.random.Generator | None) -> Iterator[ReadChunk]:
+def windows(
+    source: Parts, rows: int, rng: np.random.Generator | None, own: Iterable[Indices] | None = None
+) -> Iterator[ReadChunk]:
     """Yield all samples in windows of this many rows (the last may have fewer), each permuted by `rng`, if given.
 
-    With `rng`, parts that can be read by number come in a random order.
+    With `rng`, parts that can be read by number come in a random order. With `own`, only some rows of each window are
+    yielded: it has their places in the permuted window.
     """
     count = len(source.sizes)
     order = np.arange(count) if rng is None or not source.by_number else rng.permutation(count)
+    return windows_of(source, source.parts(order.tolist()), rows, rng, own)
+
+
+def windows_of(
+    source: Parts,
+    pieces: Iterable[Piece],
+    rows: int,
+    rng: np.random.Generator | None,
+    own: Iterable[Indices] | None = None,
+) -> Iterator[ReadChunk]:
+    """Yield the samples of some pieces of a source as `windows` does."""
+    chosen = repeat(None) if own is None else iter(own)
     held: list[Piece] = []
     size = 0
-    for piece in source.parts(order.tolist()):
+    for piece in pieces:
         held.append(piece._replace(X=np.asarray(piece.X), Y=np.asarray(piece.Y)))
         size += len(piece.X)
         del piece
         while size >= rows:
-            yield _window(source, _cut(held, rows), rng)
+            yield _window(source, _cut(held, rows), rng, next(chosen))
             size -= rows
             if size < rows:  # the rest of a piece goes into the next window, and a view would keep all of the piece
                 held[-1:] = [piece._replace(X=piece.X.copy(), Y=piece.Y.copy()) for piece in held[-1:]]
     if size:
-        yield _window(source, _cut(held, size), rng)
+        yield _window(source, _cut(held, size), rng, next(chosen))
 
 
 def _cut(held: list[Piece], rows: int) -> list[Piece]:
@@ -236,15 +261,18 @@ def _cut(held: list[Piece], rows: int) -> list[Piece]:
     return taken
 
 
-def _window(source: Parts, taken: list[Piece], rng: np.random.Generator | None) -> ReadChunk:
-    """Join some pieces to one permuted chunk; the pieces are released."""
+def _window(source: Parts, taken: list[Piece], rng: np.random.Generator | None, own: Indices | None) -> ReadChunk:
+    """Join some pieces to one permuted chunk, or to some rows of it; the pieces are released."""
     pairs = [(piece.X, piece.Y) for piece in taken]
     ends = np.cumsum([len(piece.X) for piece in taken])
     parts = [(piece.number, piece.first) for piece in taken]
     taken.clear()
     X, Y = (np.concatenate(arrays) if len(pairs) > 1 else arrays[0] for arrays in zip(*pairs, strict=True))
     del pairs
-    order = None if rng is None else rng.permutation(len(X))
+    order = own
+    if rng is not None:
+        permuted = rng.permutation(len(X))
+        order = permuted if own is None else permuted[own]
 
     def place(row: int) -> tuple[int, str]:
         row = row if order is None else int(order[row])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from deltaprop.backends.array_types import AnyArray
+if TYPE_CHECKING:  # the command line starts without it
+    from deltaprop.backends.array_types import AnyArray
 
 T = TypeVar("T")
 
@@ -22,10 +23,14 @@ class Ranks(ABC):
         The number of this process, from 0.
     size : int
         How many there are.
+    takes_shards : bool
+        Whether data on disk are shared out in shards, see `deltaprop.inputs.shards`: also by a single rank that was
+        asked for, since several may go on where it stops.
     """
 
     rank: int
     size: int
+    takes_shards: bool = True
 
     @property
     def is_first(self) -> bool:
@@ -60,10 +65,24 @@ class Ranks(ABC):
         raise TypeError(f"{type(self).__name__}: expected to stay in the process that made it, got pickled")
 
 
+def bounds_of_rank(m: int, ranks: Ranks) -> tuple[int, int]:
+    """Return the first of this rank's rows, and the first of the next one's, where m rows are shared out evenly."""
+    return m * ranks.rank // ranks.size, m * (ranks.rank + 1) // ranks.size
+
+
 class Alone(Ranks):
-    """The one process that trains by itself."""
+    """The one process that trains by itself.
+
+    Parameters
+    ----------
+    takes_shards : bool
+        Whether ranks were asked for, and there is one.
+    """
 
     rank, size = 0, 1
+
+    def __init__(self, *, takes_shards: bool) -> None:
+        self.takes_shards = takes_shards
 
     def sum(self, flat: AnyArray) -> None:
         """Leave the array as it is."""
@@ -84,8 +103,10 @@ class Alone(Ranks):
         """Do nothing: nobody waits."""
 
     def __reduce__(self) -> Any:
-        return "ALONE"
+        return "ONE_RANK" if self.takes_shards else "ALONE"
 
 
-#: It holds nothing.
-ALONE = Alone()
+#: Where no ranks are asked for.
+ALONE = Alone(takes_shards=False)
+#: Where ranks are asked for, and there is one.
+ONE_RANK = Alone(takes_shards=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import Backend
-from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.array_types import AnyArray, HostArray
 from deltaprop.derivation.remembered import OptimizerState
 from deltaprop.derivation.state import NetworkState
 from deltaprop.files.plain_values import plain
@@ -53,7 +53,8 @@ def sample_of(array: Any, backend: Backend) -> str:
         if isinstance(source, Rows):
             return f"{sample_of(source.X, backend)}, {sample_of(source.Y, backend)}"
         assert isinstance(source, Parts)
-        return f"{source.describe()}, parts of {source.sizes[:12]} rows"
+        sizes = _digest(np.array(source.sizes))
+        return f"{source.describe()}, parts of {source.sizes[:12]} rows (digest {sizes}), {source.sample()}"
     if isinstance(array, HostData):
         return sample_of(array.array, backend)
     if isinstance(array, EncodedRows):
@@ -69,8 +70,12 @@ def _digest_of_rows(array: AnyArray, rows: AnyArray, backend: Backend) -> str:
         chosen = backend.to_numpy(array[backend.asarray(rows, np.int64)])
     else:
         chosen = np.asarray(array[rows])
-    content = repr(chosen.tolist()).encode() if chosen.dtype.kind == "O" else np.ascontiguousarray(chosen).tobytes()
-    return hashlib.sha256(str(chosen.dtype).encode() + content).hexdigest()[:16]
+    return _digest(chosen)
+
+
+def _digest(array: HostArray) -> str:
+    content = repr(array.tolist()).encode() if array.dtype.kind == "O" else np.ascontiguousarray(array).tobytes()
+    return hashlib.sha256(str(array.dtype).encode() + content).hexdigest()[:16]
 
 
 def same_generator(ranks: Ranks, own: np.random.RandomState, given: object) -> np.random.RandomState:

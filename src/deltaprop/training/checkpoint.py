@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 OUR_MODULES = re.compile(r"^deltaprop\.(\w+\.)*(?=\w+$)")
 
 
+#: What else an error says of an argument that differs.
+ADVICE = {"shards": "; data on disk come in another order with `ranks`, however many there are, than without"}
+
+
 @dataclass
 class Position:
     """Where training stands.
@@ -238,7 +242,7 @@ class Checkpoint:
                     name, ours, theirs = differ[0], ours.get(differ[0]), theirs.get(differ[0])
             raise ValueError(
                 f"checkpoint: {self.path} is of another run: {name} {in_one_line(repr(theirs))} there, "
-                f"{in_one_line(repr(ours))} here"
+                f"{in_one_line(repr(ours))} here{ADVICE.get(name, '')}"
             )
 
 

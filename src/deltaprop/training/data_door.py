@@ -28,6 +28,7 @@ from deltaprop.inputs.encoded_rows import EncodedRows, check_encoded_rows
 from deltaprop.inputs.parts import find_source
 from deltaprop.inputs.raw_rows import RawRows
 from deltaprop.inputs.sources import CHUNK_BYTES, CheckedSource, Rows, Source, converted_rows
+from deltaprop.ranks.base import ALONE, Ranks, bounds_of_rank
 
 
 class DataDoor:
@@ -159,17 +160,18 @@ class DataDoor:
         return inputs, targets, self.weights(sample_weight, inputs)
 
     def training_data(
-        self, X: ArrayLike, Y: ArrayLike, sample_weight: ArrayLike, batch_size: object
+        self, X: ArrayLike, Y: ArrayLike, sample_weight: ArrayLike, batch_size: object, ranks: Ranks = ALONE
     ) -> tuple[AnyArray, AnyArray, Array | None]:
         """Convert the samples of a training; data that are larger than memory stay where they are.
 
         Host data for which a device has no room will be uploaded chunk by chunk, sources will be read part by part, and
-        data that would take much memory once converted will be converted chunk by chunk.
+        data that would take much memory once converted will be converted chunk by chunk. Several ranks read every
+        memory-mapped array chunk by chunk, each its own rows, unless all rows are one minibatch.
         """
         found = find_source(X, Y)
-        if found is None and self._is_on_disk(X):
+        if found is None and self._is_on_disk(X, shared=ranks.takes_shards and batch_size is not None):
             refuse_masked(Y, "Y")
-            found = Rows(X, Y if isinstance(Y, np.ndarray) else np.asarray(Y))
+            found = Rows(X, Y if isinstance(Y, np.ndarray) else np.asarray(Y), on_disk=True)
         if found is not None:
             return self._from_source(found, sample_weight)
         # A chunk has the samples of a step at least, and is there twice.
@@ -183,27 +185,41 @@ class DataDoor:
             return source, source, weights
         return inputs, targets, weights
 
-    def rows_of_source(self, source: Rows, numbers: Indices) -> tuple[HostData, HostData]:
+    def validation_data(self, X: ArrayLike, Y: ArrayLike, ranks: Ranks = ALONE) -> tuple[AnyArray, AnyArray]:
+        """Convert validation data as `data` does; ranks that share a memory-mapped array read rows of their own."""
+        names = "validation X", "validation Y"
+        if not (ranks.takes_shards and self._is_on_disk(X, shared=True)):
+            return self.data(X, Y, *names, may_stay=True)
+        refuse_masked(Y, names[1])
+        source = Rows(X, Y if isinstance(Y, np.ndarray) else np.asarray(Y), on_disk=True)
+        if source.Y.shape[:1] != X.shape[:1]:
+            self._targets(source.Y, names[1], X.shape[0], self.backend)  # which names what is wrong
+        return self.rows_of_source(source, np.arange(X.shape[0]), ranks, *names)
+
+    def rows_of_source(
+        self, source: Rows, numbers: Indices, ranks: Ranks, X_name: str = "X", Y_name: str = "Y"
+    ) -> tuple[HostData, HostData]:
         """Check some rows of a source, and keep them as they are, to be converted chunk by chunk.
 
-        An error names the row of the source.
+        Each rank checks its share of them. An error names the row of the source.
         """
-        inputs, targets = HostData(RawRows(source.X, numbers)), self.kept_targets(RawRows(source.Y, numbers))
-        for rows in self._chunks(inputs):
+        own = numbers[slice(*bounds_of_rank(len(numbers), ranks))]
+        for rows in self._chunks(own):
+            which = own[rows]
             try:
-                self.data(inputs.array[rows], targets.array[rows])
+                self.data(source.X[which], source.Y[which], X_name, Y_name)
             except RowError as error:
-                raise error.in_row(int(numbers[rows.start + error.row]), "") from None
-        return inputs, targets
+                raise error.in_row(int(which[error.row]), "") from None
+        return HostData(RawRows(source.X, numbers)), self.kept_targets(RawRows(source.Y, numbers))
 
     def kept_targets(self, Y: AnyArray) -> HostData:
         """Keep targets as they are; they are checked when they are converted."""
         return HostData(Y, self.outputs, lambda part: self._targets(part, "Y", len(part), self.backend))
 
-    def _is_on_disk(self, X: ArrayLike) -> bool:
-        """Tell whether X is memory-mapped and cannot be trained on where it is."""
+    def _is_on_disk(self, X: ArrayLike, *, shared: bool) -> bool:
+        """Tell whether X is memory-mapped, and is shared out over ranks or cannot be trained on where it is."""
         is_mapped = isinstance(X, np.memmap) and X.ndim == 2
-        return is_mapped and not (self.backend.on_host and X.dtype == self.dtype and X.flags.c_contiguous)
+        return is_mapped and (shared or not (self.backend.on_host and X.dtype == self.dtype and X.flags.c_contiguous))
 
     def _from_source(self, source: Source, sample_weight: ArrayLike) -> tuple[AnyArray, AnyArray, Array | None]:
         """Return the source together with the check of its chunks, and its sample weights, if there are any."""

@@ -9,6 +9,7 @@ from deltaprop.backends.array_types import ArrayLike
 from deltaprop.backends.choices import MetricName
 from deltaprop.derivation.losses import describe
 from deltaprop.derivation.state import NetworkState
+from deltaprop.ranks.base import ALONE, Ranks
 from deltaprop.reports.history import History
 from deltaprop.training.data_door import DataDoor
 from deltaprop.training.early_stopping import EarlyStopping
@@ -24,10 +25,11 @@ def with_validation(
     samples: Samples,
     validation: Validation | None,
     metrics: Sequence[MetricName | Metric] | None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Samples, HeldOut | None, dict[str, Metric]]:
     """Return the samples to train on, the data that judge every epoch, and the metrics recorded on these.
 
-    A fraction is held out of the samples.
+    A fraction is held out of the samples, the same on all ranks.
 
     Raises
     ------
@@ -36,13 +38,16 @@ def with_validation(
     """
     fraction = check_fraction(validation)
     if fraction is None:
-        return samples, *resolve_validation(network, validation, metrics)
-    samples, held_out = hold_out(network, samples, fraction)
+        return samples, *resolve_validation(network, validation, metrics, ranks)
+    samples, held_out = hold_out(network, samples, fraction, ranks)
     return samples, held_out, recorded_metrics(network, metrics, validates=True)
 
 
 def resolve_validation(
-    network: NetworkState, validation: object, metrics: Sequence[MetricName | Metric] | None
+    network: NetworkState,
+    validation: object,
+    metrics: Sequence[MetricName | Metric] | None,
+    ranks: Ranks = ALONE,
 ) -> tuple[HeldOut | None, dict[str, Metric]]:
     """Convert the validation data to arrays of the network, and find the metrics that are recorded on them.
 
@@ -54,7 +59,7 @@ def resolve_validation(
     held_out: HeldOut | None = None
     if validation is not None:
         X, Y = check_pair(validation)
-        held_out = (*DataDoor(network).data(X, Y, "validation X", "validation Y", may_stay=True), None)
+        held_out = (*DataDoor(network).validation_data(X, Y, ranks), None)
     return held_out, recorded_metrics(network, metrics, validates=held_out is not None)
 
 

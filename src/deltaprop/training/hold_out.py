@@ -15,6 +15,7 @@ from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.inputs.raw_rows import RawRows
 from deltaprop.inputs.sources import CHUNK_BYTES, CheckedSource, Rows
+from deltaprop.ranks.base import ALONE, Ranks
 from deltaprop.training.data_door import DataDoor
 from deltaprop.training.metrics import class_numbers
 
@@ -41,8 +42,10 @@ def check_fraction(validation: object) -> float | None:
     return float(validation)
 
 
-def hold_out(network: NetworkState, samples: Samples, fraction: float) -> tuple[Samples, HeldOut]:
+def hold_out(network: NetworkState, samples: Samples, fraction: float, ranks: Ranks = ALONE) -> tuple[Samples, HeldOut]:
     """Divide checked samples into those trained on and those held out; sample weights are divided with them.
+
+    All ranks divide them in the same way; of a source, each checks its share of the rows that are held out.
 
     Raises
     ------
@@ -59,8 +62,8 @@ def hold_out(network: NetworkState, samples: Samples, fraction: float) -> tuple[
     parts = [_weights(network, weights, rows, what) for rows, what in ((train, "trained on"), (held, "held out"))]
     if isinstance(X, CheckedSource) and isinstance(X.source, Rows):
         chosen = (RawRows(array, train) for array in (X.source.X, X.source.Y))
-        source = CheckedSource(Rows(*chosen), X.check)
-        return (source, source, parts[0]), (*DataDoor(network).rows_of_source(X.source, held), parts[1])
+        source = CheckedSource(Rows(*chosen, on_disk=X.source.on_disk), X.check)
+        return (source, source, parts[0]), (*DataDoor(network).rows_of_source(X.source, held, ranks), parts[1])
     rest, kept = ([take(network, array, rows) for array in (X, Y)] for rows in (train, held))
     return (rest[0], rest[1], parts[0]), (kept[0], kept[1], parts[1])
 
@@ -136,7 +139,8 @@ def _weights(network: NetworkState, weights: Array | None, rows: Indices, what: 
 def take(network: NetworkState, array: ArrayLike, rows: Indices) -> AnyArray:
     """Take some rows, which stay where the array is."""
     if isinstance(array, HostData):
-        return HostData(array.array[rows], array.shape[1], array.convert)
+        kept = array.array.take(rows) if isinstance(array.array, RawRows) else array.array[rows]
+        return HostData(kept, array.shape[1], array.convert)
     if isinstance(array, EncodedRows):
         return array.take(rows)
     return array[network.backend.asarray(rows, np.int64)]

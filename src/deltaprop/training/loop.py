@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,8 @@ from deltaprop.epochs.trainer import Trainer
 from deltaprop.epochs.way_log import log_way
 from deltaprop.errors import DivergenceError, callers_level
 from deltaprop.ranks.base import ALONE, Ranks
-from deltaprop.ranks.failures import decided, failing_together, known_to_all
+from deltaprop.ranks.choice import summing_on
+from deltaprop.ranks.failures import decided, failing_together, known_to_all, waiting_for_none
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import Progress, progress_bar
 from deltaprop.training.agreement import SameParameters, require_same, sample_of
@@ -97,6 +98,19 @@ def train(
         If another rank fails.
     """
     _require_same(network, (X, Y, sample_weight, validation), plan)
+    # An exception that others do not know of ends all ranks before NCCL is parted from them, which would wait.
+    with summing_on(network.backend, plan.ranks) as ranks, waiting_for_none(ranks):
+        return _train(network, X, Y, sample_weight, validation, replace(plan, ranks=ranks))
+
+
+def _train(
+    network: NetworkState,
+    X: Array,
+    Y: Array,
+    sample_weight: Array | None,
+    validation: HeldOut | None,
+    plan: FitPlan,
+) -> History:
     samples, ranks = X.shape[0], plan.ranks
     batch_size = min(plan.batch_size or samples, samples)
     with failing_together(ranks):
@@ -149,11 +163,12 @@ def _require_same(
     if plan.ranks.size == 1:
         return
     X, Y, sample_weight, held_out = data
-    arrays = {"X": X, "Y": Y, "sample_weight": sample_weight}
+    arrays = {"X": X, "Y": None if Y is X else Y, "sample_weight": sample_weight}  # a source is both in one
     arrays |= dict(zip(("validation X", "validation Y"), held_out or (None, None), strict=False))
     with failing_together(plan.ranks):
         samples = {name: sample_of(array, network.backend) for name, array in arrays.items()}
-    configuration = network.configuration | {"epochs_trained": network.epochs_trained}
+    place = {"backend": network.backend.name, "precision": network.backend.precision}
+    configuration = network.configuration | place | {"epochs_trained": network.epochs_trained}
     require_same(plan.ranks, configuration | _described(plan) | {"epochs": plan.epochs} | samples)
 
 
@@ -191,6 +206,8 @@ def _keeper(
     if plan.checkpoint is None:
         return None
     what = _described(plan) | {"batch_size": trainer.batch_size}
+    if trainer.sharding is not None:
+        what["shards"] = trainer.sharding.count
     configuration = describe_run(trainer.network, *data, what)
     return Checkpoint(plan.checkpoint, plan.checkpoint_every, trainer.network, trainer, configuration)
 

@@ -11,7 +11,7 @@ from deltaprop.backends.array_types import AnyArray, HostArray
 from deltaprop.derivation.backprop import Objective, total_weight
 from deltaprop.derivation.state import NetworkState
 from deltaprop.inputs.arrays import HostData
-from deltaprop.ranks.base import Ranks
+from deltaprop.ranks.base import Ranks, bounds_of_rank
 from deltaprop.ranks.failures import decided, failing_together
 from deltaprop.reports.history import History
 from deltaprop.training.evaluation import add_metrics, record
@@ -37,7 +37,7 @@ class RankValidation:
         self.network, self.ranks = network, ranks
         X, Y, weights = held_out
         self.m: float = total_weight(network, X, weights)
-        rows = np.arange(*(X.shape[0] * rank // ranks.size for rank in (ranks.rank, ranks.rank + 1)))
+        rows = np.arange(*bounds_of_rank(X.shape[0], ranks))
         self.X, self.Y = take(network, X, rows), take(network, Y, rows)
         self.weights: Any = None if weights is None else take(network, weights, rows)
         #: A metric of the user's own needs them all; rank 0 computes it.

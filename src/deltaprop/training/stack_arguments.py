@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.arguments import check_whole_number, refuse_masked
+from deltaprop.arguments import check_dropout, check_whole_number, refuse_masked
 from deltaprop.backends import Array, Backend, backend_of, get_backend
 from deltaprop.backends.array_types import AnyArray, ArrayLike, Floats, Indices
 from deltaprop.backends.choices import MetricName
@@ -18,7 +18,6 @@ from deltaprop.derivation.optimizers import SGD
 from deltaprop.derivation.state import NetworkState
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.members import Member
-from deltaprop.epochs.trainer import check_dropout
 from deltaprop.errors import DivergenceError, callers_level
 from deltaprop.inputs.arrays import HostData, as_weights
 from deltaprop.inputs.encoded_rows import EncodedRows

@@ -15,6 +15,7 @@ from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray
 from deltaprop.backends.array_types import AnyArray as Array
 from deltaprop.backends.base import Precision
 from deltaprop.backends.cuda.installation import import_cupy
+from deltaprop.backends.cuda.local_rank import local_rank
 from deltaprop.backends.cuda.thread_state import Found, Here
 from deltaprop.backends.device import DeviceBackend
 from deltaprop.errors import BackendError, callers_level
@@ -41,12 +42,16 @@ class CupyArrays(DeviceBackend):
         return self.variant(precision, self.device)
 
     def on_device(self, device: int | None) -> Self:
-        """The same backend on this device; by default on its own or, if there are several, on the current one."""
+        """The same backend on this device; by default on its own or, if there are several, on the current one.
+
+        Nobody has chosen device 0, which is current from the start: of processes that a launcher has started on this
+        machine, each then takes another device.
+        """
         count = self.cp.cuda.runtime.getDeviceCount()
         if device is None:
             if self.device is not None or count == 1:
                 return self
-            device = self.cp.cuda.Device().id
+            device = self.cp.cuda.Device().id or local_rank() % count
         if not 0 <= device < count:
             raise BackendError(f"device: expected one of the {count} CUDA devices here, 0 … {count - 1}, got {device}")
         return self.variant(self.precision, device if count > 1 else None)

@@ -79,6 +79,10 @@ class Learning(Launching):
         )
         self._kernel("minibatch", "minibatch", to_X.dtype)((x_blocks + y_blocks,), (THREADS,), arguments)
 
+    def no_rows(self, gradient: Array, table: Array, step: Array, current: Array) -> None:
+        arguments = (gradient, table, step, current, np.int32(table.shape[1]))
+        self._over_elements("no_rows", "no_rows", gradient.dtype, *arguments, n=gradient.size)
+
     # -- dropout ------------------------------------------------------------------------------------------------
 
     def random_stream(self, key: tuple[int, ...]) -> RandomStream:

@@ -27,6 +27,10 @@ class Captured:
         """Run the graph on `stream`."""
         self.graph.launch(stream)
 
+    def drop(self) -> None:
+        """Destroy the graph; if it is running, once it has ended."""
+        self.graph = None
+
 
 class Streams(Launching):
     """Decides when a launch runs: on which stream, after which event, now or as part of a graph."""
