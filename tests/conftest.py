@@ -54,7 +54,6 @@ def require_compiler():
 
 def use_threads(monkeypatch, count):
     """Let the compiled library use so many threads, on whatever machine and however little there is to do."""
-    monkeypatch.setattr("os.cpu_count", lambda: count)
     for module in (compiled, compiled_answers, compiled_gradient, compiled_members):
         monkeypatch.setattr(module, "own_threads", lambda: count)
     for module in (compiled, compiled_gradient):

@@ -195,7 +195,7 @@ compiled.own_threads = lambda: 1
 train()  # so that everything is loaded and BLAS has its memory
 for _ in range(4):  # in the stacks, kept for later, of threads that have ended meanwhile
     threading.Thread(target=threading.Event().wait, daemon=True).start()
-compiled.own_threads = compiled.os.cpu_count = lambda: 3
+compiled.own_threads = lambda: 3
 compiled.OPERATIONS_A_THREAD = 1e-9
 limits = resource.getrlimit(resource.RLIMIT_AS)
 with open("/proc/self/statm") as file:
@@ -236,7 +236,7 @@ FORK = """
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
-compiled.own_threads = compiled.os.cpu_count = lambda: 3
+compiled.own_threads = lambda: 3
 compiled.OPERATIONS_A_THREAD = 1e-9
 expected = train()
 with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:

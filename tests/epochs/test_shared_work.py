@@ -25,9 +25,7 @@ def threads(request, monkeypatch):
     for module in (compiled, compiled_answers, compiled_gradient, compiled_members):
         monkeypatch.setattr(module, "own_threads", lambda: request.param)
     monkeypatch.setattr(compiled_evaluation, "threads_of_numpy", lambda: request.param)
-    monkeypatch.setattr(compiled_evaluation, "_cores", lambda: request.param)
     monkeypatch.setattr(compiled_evaluation, "OPERATIONS_OF_ONE_THREAD", 0.0)
-    monkeypatch.setattr("os.cpu_count", lambda: request.param)
     for module in (compiled, compiled_gradient):
         monkeypatch.setattr(module, "OPERATIONS_A_THREAD", 1e-9)
     return request.param

@@ -19,6 +19,7 @@ from deltaprop.cli.options import (
     hidden_sizes,
     with_options,
 )
+from deltaprop.cli.processes import ranks_of, require_one_process
 from deltaprop.files.atomic_file import check_writable, write_atomically
 
 app: typer.Typer = typer.Typer(
@@ -52,16 +53,19 @@ def train(options: TrainOptions) -> None:
 
     Several networks learn a table; --plain, or data of another kind, trains one.
     """
-    from deltaprop.cli.train import train as run
+    with ranks_of(options.ranks) as ranks:
+        from deltaprop.cli.train import train as run
 
-    for line in run(options):
-        typer.echo(line)
+        for line in run(options, ranks):
+            if ranks.is_first:
+                typer.echo(line)
 
 
 @app.command()
 @with_options(SweepOptions)
 def sweep(options: SweepOptions) -> None:
     """Cross-validate every combination of parameters of a single network, hundreds of networks at a time."""
+    require_one_process()
     from deltaprop.cli.sweep import sweep as run
     from deltaprop.cli.train_network import train_network
 
@@ -87,6 +91,7 @@ def sweep(options: SweepOptions) -> None:
 @with_options(PredictOptions)
 def predict(options: PredictOptions) -> None:
     """Predict the target for every row of DATA, as CSV."""
+    require_one_process()
     from deltaprop.cli.predict import predict as run
 
     if options.out is not None:
@@ -136,6 +141,7 @@ def weights(
     shape: Annotated[str | None, typer.Option(help="Height,width of an image; a square by default.")] = None,
 ) -> None:
     """Draw the weights of a layer of MODEL as images, one a unit."""
+    require_one_process()
     from deltaprop.cli.plot import check_plot, save_plot
     from deltaprop.loading import load_network
 
@@ -159,6 +165,7 @@ def bench(
     ] = None,
 ) -> None:
     """Measure forward and backward passes, steps, epochs and sigmoid on this machine, each against its floor."""
+    require_one_process()
     from deltaprop.cli import bench as benchmarks
 
     benchmarks.check(json)
@@ -199,6 +206,7 @@ def doctor(
     ] = None,
 ) -> None:
     """Try every operation and every way of training on this machine. Exit status 1 if something does not work."""
+    require_one_process()
     from deltaprop.cli import doctor as checks
 
     if compile is not None:

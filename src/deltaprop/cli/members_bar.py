@@ -62,7 +62,7 @@ class MembersBar:
             self._histories, self._active, self._ends = histories, len(histories), self._ends[-2:]
         remaining = epochs_left(histories, event.epoch, event.epochs)
         active = sum(epochs > 0 for epochs in remaining)
-        to_come = 0 if self._interrupted() else self._members - self._trained_before - len(histories)
+        to_come = 0 if self._interrupted() else max(0, self._members - self._trained_before - len(histories))
         done = (self._trained_before + len(histories) - sum(remaining) / event.epochs) / self._members
         one_epoch_of_one = self._seconds_of_an_epoch() / max(self._active, 1)
         if self._active == len(histories):  # a few members leave threads idle, and those to come will not be so slow

@@ -120,6 +120,10 @@ class TrainOptions:
     seed: Annotated[int, _running("Decides split or folds, initialisation and shuffling.")] = 0
     backend: Backend = "auto"
     progress: Annotated[bool, _running("Draw a progress bar.")] = True
+    ranks: Annotated[
+        str | None,
+        _running("mpi: the processes that mpiexec or srun has started train together, each on some rows."),
+    ] = None
     given: frozenset[str] = frozenset()
 
 

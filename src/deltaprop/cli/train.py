@@ -10,6 +10,8 @@ from deltaprop.backends import get_backend
 from deltaprop.cli.options import TrainOptions, hidden_sizes
 from deltaprop.files.atomic_file import check_writable
 from deltaprop.inputs.files import TABLES, ending_of
+from deltaprop.ranks.base import ALONE, Ranks
+from deltaprop.ranks.failures import failing_together
 from deltaprop.tabular import MOST_MEMBERS
 
 #: Options that only one of the two ways knows.
@@ -28,8 +30,10 @@ OF_NETWORKS = frozenset(
 )
 
 
-def train(options: TrainOptions) -> Iterator[str]:
+def train(options: TrainOptions, ranks: Ranks = ALONE) -> Iterator[str]:
     """Train on the data and yield the lines to print, each as soon as it is known.
+
+    Of several ranks, the first alone writes files, and its lines alone are whole.
 
     Raises
     ------
@@ -40,24 +44,31 @@ def train(options: TrainOptions) -> Iterator[str]:
     KeyboardInterrupt
         After Ctrl-C, when what has been learned is saved.
     """
+    with failing_together(ranks):
+        if ranks.size > 1 and options.data == "-":  # and mpiexec of Open MPI does not pass on that it has ended
+            raise ValueError("--ranks: expected a file, which every rank reads, got standard input ('-')")
     table = is_table(options.data)
     if options.plain or not table:
-        _refuse(options, OF_TABLES, _no_table(options.data) if not table else "belongs to tables; expected no --plain")
+        with failing_together(ranks):
+            _refuse(
+                options, OF_TABLES, _no_table(options.data) if not table else "belongs to tables; expected no --plain"
+            )
         from deltaprop.cli.train_network import train_network as run
     else:
-        _refuse(options, OF_NETWORKS, "belongs to a single network; expected --plain with it")
-        _check(options)
+        with failing_together(ranks):
+            _refuse(options, OF_NETWORKS, "belongs to a single network; expected --plain with it")
+            _check(options, writes=ranks.is_first)
         yield f"reading     {'standard input' if options.data == '-' else options.data}"  # imports take a second or two
         from deltaprop.cli.train_table import train_table as run
-    yield from run(options)
+    yield from run(options, ranks)
 
 
-def _check(options: TrainOptions) -> None:
-    """Refuse what is wrong before a table is read."""
+def _check(options: TrainOptions, *, writes: bool) -> None:
+    """Refuse what is wrong before a table is read; a process that `writes` has to be able to."""
     if options.data != "-" and not Path(options.data).exists():
         raise FileNotFoundError(f"{options.data}: no such file")
     get_backend(options.backend)
-    if options.out is not None:
+    if options.out is not None and writes:
         check_writable(options.out)
     if options.hidden is not None:
         hidden_sizes(options.hidden)

@@ -27,6 +27,8 @@ from deltaprop.inputs import cells
 from deltaprop.inputs.files import Dataset, load_dataset
 from deltaprop.inputs.raw_rows import RawRows
 from deltaprop.network import Network
+from deltaprop.ranks.base import ALONE, Ranks
+from deltaprop.ranks.failures import failing_together, is_known_to_all
 from deltaprop.reports.history import History
 from deltaprop.tabular.trained import Label, Trained, plain_label
 from deltaprop.training.callbacks import EpochCallback
@@ -47,8 +49,8 @@ class Split:
     test: Matrix
 
 
-def train_network(options: TrainOptions) -> Iterator[str]:
-    """Read, prepare, train, test and save, and yield the lines to print.
+def train_network(options: TrainOptions, ranks: Ranks = ALONE) -> Iterator[str]:
+    """Read, prepare, train, test and save, and yield the lines to print; of several ranks, the first tests and saves.
 
     Raises
     ------
@@ -59,39 +61,56 @@ def train_network(options: TrainOptions) -> Iterator[str]:
     KeyboardInterrupt, SystemExit
         After a signal, when what has been learned is saved.
     """
-    hidden, optimizer, backend = widths_of(options), optimizer_of(options), get_backend(options.backend)
-    check_options(options)
-    dataset = load_dataset(options.data, options.target)
-    if dataset.y is None:
-        raise ValueError(f"{options.data}: expected targets to train on")
-    dataset, classes = with_classes(dataset, options.task)
-    split = _split(dataset, classes, options)
-    network = Network(**network_options(dataset, classes, hidden, options), backend=backend, seed=options.seed)
-    trained = _prepare(dataset, classes, split, options.scale, network)
-    yield from _header(options.data, dataset, split, trained)
+    with failing_together(ranks):
+        hidden, optimizer, backend = widths_of(options), optimizer_of(options), get_backend(options.backend)
+        check_options(options, writes=ranks.is_first)
+        dataset = load_dataset(options.data, options.target)
+        if dataset.y is None:
+            raise ValueError(f"{options.data}: expected targets to train on")
+        dataset, classes = with_classes(dataset, options.task)
+        split = _split(dataset, classes, options)
+        network = Network(**network_options(dataset, classes, hidden, options), backend=backend, seed=options.seed)
+        trained = _prepare(dataset, classes, split, options.scale, network)
+    yield from _header(options.data, dataset, split, trained, ranks)
     interruption = Interruption()
-    # With a checkpoint, `fit` hears signals itself. Without callbacks it trains several epochs together, faster.
-    hears = options.checkpoint is None and (options.progress or options.out is not None)
-    load_ahead(backend, network.dtype)
+    # With a checkpoint or other ranks, `fit` hears signals itself. Without callbacks it trains several epochs together,
+    # faster.
+    heard_by_fit = options.checkpoint is not None or ranks.size > 1
+    hears = not heard_by_fit and (options.progress or options.out is not None)
+    with failing_together(ranks):
+        load_ahead(backend, network.dtype)
     began = time.perf_counter()
+    callbacks: list[EpochCallback] = [lambda event: interruption()] if hears else []
     try:
         with interruption.awaited() if hears else nullcontext():
-            history = _fit(trained, dataset, split, optimizer, [lambda event: interruption()] if hears else [], options)
-    except KeyboardInterrupt:
-        if options.checkpoint is not None:
-            yield from _saved(trained, options, interrupted=True)
+            history = _fit(trained, dataset, split, optimizer, callbacks, options, ranks)
+    except (KeyboardInterrupt, SystemExit) as error:
+        keeps = options.checkpoint is None or isinstance(error, KeyboardInterrupt)  # SIGTERM leaves little time
+        if heard_by_fit and keeps and is_known_to_all(error):
+            with failing_together(ranks):
+                if ranks.is_first:
+                    yield from _saved(trained, options, interrupted=True)
         raise
-    how = f"interrupted after epoch {history.epochs}" if interruption() else history.message
-    yield _speed(history, len(split.train), time.perf_counter() - began, how)
+    with failing_together(ranks):
+        if ranks.is_first:
+            how = f"interrupted after epoch {history.epochs}" if interruption() else history.message
+            yield _speed(history, len(split.train), time.perf_counter() - began, how)
+            yield from _results(trained, dataset, split, history, options, interrupted=interruption())
+    interruption.obey()
+
+
+def _results(
+    trained: Trained, dataset: Dataset, split: Split, history: History, options: TrainOptions, *, interrupted: bool
+) -> Iterator[str]:
+    """Test and save the network."""
     if dataset.test is not None:
         yield f"test        {trained.score(*dataset.test)}"
     elif len(split.test) and dataset.y is not None:
         yield f"test        {trained.score(dataset.X, dataset.y, split.test)}"
-    yield from _saved(trained, options, interrupted=interruption())
+    yield from _saved(trained, options, interrupted=interrupted)
     if options.plot is not None:
         save_plot(history.plot(), options.plot)
         yield f"curves      {options.plot}"
-    interruption.obey()
 
 
 def _fit(
@@ -101,6 +120,7 @@ def _fit(
     optimizer: Optimizer,
     callbacks: Sequence[EpochCallback],
     options: TrainOptions,
+    ranks: Ranks,
 ) -> History:
     """Train the network."""
     assert dataset.y is not None
@@ -123,6 +143,7 @@ def _fit(
         checkpoint=options.checkpoint,
         checkpoint_every=options.checkpoint_every,
         resume=options.resume,
+        ranks=None if ranks.size == 1 else ranks,
     )
 
 
@@ -141,8 +162,8 @@ def _saved(trained: Trained, options: TrainOptions, *, interrupted: bool) -> Ite
         yield "go on       with --checkpoint FILE --resume, the same command would go on where it left off"
 
 
-def check_options(options: TrainOptions) -> None:
-    """Refuse what is wrong before the data are read."""
+def check_options(options: TrainOptions, *, writes: bool = True) -> None:
+    """Refuse what is wrong before the data are read; a process that `writes` has to be able to."""
     for name in ("epochs", "batch_size", "checkpoint_every"):
         check_whole_number(name, getattr(options, name), least=1)
     check_number("l2", options.l2, least=0.0)
@@ -152,9 +173,9 @@ def check_options(options: TrainOptions) -> None:
     if options.loss is not None:
         check_output_activation(check_loss(options.loss), options.output_activation)
     for path in (options.out, options.checkpoint):
-        if path is not None:
+        if path is not None and writes:
             check_writable(path)
-    if options.plot is not None:
+    if options.plot is not None and writes:
         check_plot(options.plot)
     if options.resume and options.checkpoint is None:
         raise ValueError("--resume: expected --checkpoint FILE with it")
@@ -183,7 +204,7 @@ def network_options(
     }
 
 
-def _header(data: str, dataset: Dataset, split: Split, trained: Trained) -> Iterator[str]:
+def _header(data: str, dataset: Dataset, split: Split, trained: Trained, ranks: Ranks) -> Iterator[str]:
     """Say what is trained on what."""
     network, classes = trained.network, trained.classes
     source = "standard input" if data == "-" else data
@@ -195,6 +216,7 @@ def _header(data: str, dataset: Dataset, split: Split, trained: Trained) -> Iter
     yield (
         f"network     {'-'.join(map(str, network.layer_sizes))}, {network.hidden_activation}, "
         f"{network.output_activation}, {network.loss}, {network.dtype.name} on {network.backend.label}"
+        f"{f', by {ranks.size} ranks' if ranks.size > 1 else ''}"
     )
 
 

@@ -24,6 +24,8 @@ from deltaprop.cli.table_columns import (
     roles_shown,
 )
 from deltaprop.epochs.interruption import Interruption
+from deltaprop.ranks.base import ALONE, Ranks
+from deltaprop.ranks.failures import failing_together
 from deltaprop.reports.history import History
 from deltaprop.tabular.classifier import TabularClassifier
 from deltaprop.tabular.regressor import TabularRegressor
@@ -36,8 +38,8 @@ from deltaprop.tabular.targets import gaps_of_target, labels_of, quantities_of
 SHOWN = 5
 
 
-def train_table(options: TrainOptions) -> Iterator[str]:
-    """Read, train, score and save, and yield the lines to print.
+def train_table(options: TrainOptions, ranks: Ranks = ALONE) -> Iterator[str]:
+    """Read, train, score and save, and yield the lines to print; of several ranks, the first scores and saves.
 
     Raises
     ------
@@ -46,34 +48,35 @@ def train_table(options: TrainOptions) -> Iterator[str]:
     KeyboardInterrupt, SystemExit
         After a signal, when what has been learned is saved.
     """
-    hidden = None if options.hidden is None else hidden_sizes(options.hidden)
-    table = read_table(
-        options.data,
-        sep=options.sep,
-        decimal=options.decimal,
-        encoding=options.encoding,
-        text=[-1 if options.target is None else options.target],
-    )
-    name = named_target(table, options)
-    written = f" ({table.written})" if table.written else ""
-    yield from in_lines("data", f"{counted(table.rows, 'row')}, {counted(len(table.columns), 'column')}{written}")
-    doubt = row_taken_for_names(table)
-    if doubt:
-        yield from in_lines("warning", doubt)
-    gaps = gaps_of_target(table.columns[name])
-    if gaps.any():
-        table = table.take(np.flatnonzero(~gaps))
-        yield from in_lines("", f"left out: {counted(int(gaps.sum()), 'row')} without a target")
-    if not table.rows:
-        raise ValueError(f"{options.data}: expected a target in some rows, but {name!r} has only gaps")
-    target = choose_target(table.columns[name], options.task, is_last=options.target is None)
-    if options.class_weight is not None and not target.classifies:
-        raise ValueError(f"--class-weight: expected classes as targets, but {name!r} is taken for a quantity")
-    yield from in_lines("target", f"{name!r}{', the last column' if target.is_last else ''}: {target.reason}")
-    chosen = choose_columns(table, target.column, options)
-    yield from _columns(chosen, options)
-    model = _model(target, chosen, hidden, options)
-    yield from _trained(model, target, chosen, options)
+    with failing_together(ranks):
+        hidden = None if options.hidden is None else hidden_sizes(options.hidden)
+        table = read_table(
+            options.data,
+            sep=options.sep,
+            decimal=options.decimal,
+            encoding=options.encoding,
+            text=[-1 if options.target is None else options.target],
+        )
+        name = named_target(table, options)
+        written = f" ({table.written})" if table.written else ""
+        yield from in_lines("data", f"{counted(table.rows, 'row')}, {counted(len(table.columns), 'column')}{written}")
+        doubt = row_taken_for_names(table)
+        if doubt:
+            yield from in_lines("warning", doubt)
+        gaps = gaps_of_target(table.columns[name])
+        if gaps.any():
+            table = table.take(np.flatnonzero(~gaps))
+            yield from in_lines("", f"left out: {counted(int(gaps.sum()), 'row')} without a target")
+        if not table.rows:
+            raise ValueError(f"{options.data}: expected a target in some rows, but {name!r} has only gaps")
+        target = choose_target(table.columns[name], options.task, is_last=options.target is None)
+        if options.class_weight is not None and not target.classifies:
+            raise ValueError(f"--class-weight: expected classes as targets, but {name!r} is taken for a quantity")
+        yield from in_lines("target", f"{name!r}{', the last column' if target.is_last else ''}: {target.reason}")
+        chosen = choose_columns(table, target.column, options)
+        yield from _columns(chosen, options)
+        model = _model(target, chosen, hidden, options, ranks)
+    yield from _trained(model, target, chosen, options, ranks)
 
 
 def _columns(chosen: ChosenColumns, options: TrainOptions) -> Iterator[str]:
@@ -86,7 +89,9 @@ def _columns(chosen: ChosenColumns, options: TrainOptions) -> Iterator[str]:
         yield from in_lines("warning", f"{name!r} is left out: {reasons[name]}. To use it: {how}")
 
 
-def _model(target: Target, chosen: ChosenColumns, hidden: Sequence[int] | None, options: TrainOptions) -> Any:
+def _model(
+    target: Target, chosen: ChosenColumns, hidden: Sequence[int] | None, options: TrainOptions, ranks: Ranks
+) -> Any:
     kind: Any = TabularClassifier if target.classifies else TabularRegressor
     weight = {} if options.class_weight is None else {"class_weight": options.class_weight}
     return kind(
@@ -95,21 +100,26 @@ def _model(target: Target, chosen: ChosenColumns, hidden: Sequence[int] | None, 
         time_limit=options.time_limit,
         random_state=options.seed,
         backend=options.backend,
+        ranks=None if ranks.size == 1 else ranks,
         **chosen.options,
         **weight,
     )
 
 
-def _trained(model: Any, target: Target, chosen: ChosenColumns, options: TrainOptions) -> Iterator[str]:
+def _trained(model: Any, target: Target, chosen: ChosenColumns, options: TrainOptions, ranks: Ranks) -> Iterator[str]:
     """Train the model, and yield what is said of it."""
     interruption, ended = Interruption(), list[list[History]]()
     name = target.column.name
-    limit = "" if options.time_limit is None else f" within {options.time_limit:g} s"
-    yield f"training    {counted(options.members, 'network')}{limit}; Ctrl-C ends it early and keeps the best so far"
-    load_ahead(get_backend(options.backend), np.dtype(np.float32))  # in which tables are learned
+    how = f" by {ranks.size} ranks" if ranks.size > 1 else ""
+    how += "" if options.time_limit is None else f" within {options.time_limit:g} s"
+    yield f"training    {counted(options.members, 'network')}{how}; Ctrl-C ends it early and keeps the best so far"
+    with failing_together(ranks):
+        load_ahead(get_backend(options.backend), np.dtype(np.float32))  # in which tables are learned
     began = time.perf_counter()
     with interruption.awaited():  # also while the model is saved
-        with members_bar(options.progress, options.members, options.time_limit, interruption) as moved:
+        # Of several ranks, the bar shows the networks of the first; each has as many, or one less.
+        shown, members = options.progress and ranks.is_first, -(-options.members // ranks.size)
+        with members_bar(shown, members, options.time_limit, interruption) as moved:
 
             def told(event: Any) -> bool:
                 if not ended or ended[-1] is not event.history:  # members may be trained some after others
@@ -122,12 +132,16 @@ def _trained(model: Any, target: Target, chosen: ChosenColumns, options: TrainOp
                 model.fit(Table({**chosen.table.columns, name: target.column}, chosen.table.rows), name)
             finally:
                 del model._callbacks
+        own = [history for histories in ended for history in histories]
+        histories = [history for of_rank in ranks.gather(own) for history in of_rank]
+        interruption.signal = next((number for number in ranks.gather(interruption.signal) if number), None)
         seconds, ended_early = time.perf_counter() - began, interruption()
-        histories = [history for histories in ended for history in histories]
-        yield from _how_it_ended(histories, options.members, seconds, model)
-        yield from _score(model, target)
-        yield from _saved(model, options, interrupted=ended_early)
-    interruption.obey()
+        with failing_together(ranks):
+            if ranks.is_first:
+                yield from _how_it_ended(histories, options.members, seconds, model)
+                yield from _score(model, target)
+                yield from _saved(model, options, interrupted=ended_early)
+            interruption.obey()
 
 
 def _how_it_ended(histories: Sequence[History], members: int, seconds: float, model: Any) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self
@@ -54,7 +53,7 @@ def useful_threads(network: NetworkState, operations: float, batches: int) -> in
     # To wake a thread takes as long as a few steps of a small network.
     of_an_epoch = operations * batches / STEPS_TO_WAKE
     useful = max(1, int(min(gain * operations, of_an_epoch) / OPERATIONS_A_THREAD))
-    return 1 if useful == 1 else min(own_threads(), os.cpu_count() or 1, useful)
+    return 1 if useful == 1 else min(own_threads(), useful)
 
 
 class CompiledEpoch(WholeEpoch):

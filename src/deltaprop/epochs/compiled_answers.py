@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Self
 
@@ -64,7 +63,7 @@ class CompiledAnswers:
         if weights is not None and any(own is not None for own in weights):
             self._rows["weights"] = self._weights(weights)
         self._strides = {"x": X[0].encoding.columns, "y": outputs, "outputs": outputs, "weights": 1}
-        self.threads: int = max(1, min(own_threads(), os.cpu_count() or 1, count))
+        self.threads: int = max(1, min(own_threads(), count))
         self.stride: int = self.table.share_scratch(1, self.threads)
         operations = 2.0 * self.table.operations_of_a_row / 6.0 * count / self.threads
         self.at_once: int = max(ROWS, int(OPERATIONS_A_CALL / operations) // ROWS * ROWS)

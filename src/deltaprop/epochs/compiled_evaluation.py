@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from typing import Any
 
 import numpy as np
@@ -178,7 +177,7 @@ class CompiledEvaluation:
         """
         plan = self.plans[member]
         of_rows = max(m, of_rows)
-        threads = 1 if m * self.operations <= OPERATIONS_OF_ONE_THREAD else max(1, min(threads_of_numpy(), _cores()))
+        threads = 1 if m * self.operations <= OPERATIONS_OF_ONE_THREAD else max(1, threads_of_numpy())
         if m <= self.at_once:
             return self._finite(self._evaluate(plan, x, m, y, weights, outputs, largest, cost, threads, of_rows))
         entry, finite = self.dtype.itemsize, True
@@ -204,7 +203,3 @@ class CompiledEvaluation:
         if result < 0:
             raise MemoryError("no memory for a block of rows and the rearranged weights")
         return result == 1
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1

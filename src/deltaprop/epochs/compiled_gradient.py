@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -57,7 +56,7 @@ class CompiledDerivatives(CostDerivatives):
         self.table.point("cost", self.cost, ())
         self.table.point("decay", self._squares, ())
         self.operations: float = operations_of(network, samples)
-        threads = min(own_threads(), os.cpu_count() or 1, int(self.operations / OPERATIONS_A_THREAD))
+        threads = min(own_threads(), int(self.operations / OPERATIONS_A_THREAD))
         self.plan.threads = max(1, threads)
         self._scratch = np.empty(0, dtype)
         self._size = (network.own.size,)

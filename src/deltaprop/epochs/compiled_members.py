@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from typing import Self
 
@@ -50,7 +49,7 @@ class CompiledMembers(MembersEpoch):
         self.plans: HostArray = self.table.rows
         self.plans["last_batch"] = [member.batches for member in members]
         self.operations: Floats = self.table.operations_of_a_row * np.array([member.samples for member in members])
-        self.threads: int = max(1, min(own_threads(), os.cpu_count() or 1, len(members)))
+        self.threads: int = max(1, min(own_threads(), len(members)))
         self.stride: int = self.table.share_scratch(1, self.threads)
         self.rates: MemberRates = MemberRates(members)
         self.dropout: MemberDropout = MemberDropout(self.table, members, networks)

@@ -16,6 +16,7 @@ from sklearn.base import _fit_context
 
 from deltaprop.backends.typed_decorators import KeepsType, keeps_type
 from deltaprop.epochs.way_log import logger
+from deltaprop.ranks.choice import find_ranks
 
 Fit = TypeVar("Fit", bound=Callable[..., Any])
 #: The module of MLflow, once somebody has imported it, and the function there that lists the classes it patches.
@@ -48,15 +49,19 @@ def fit_context(*, prefer_skip_nested_validation: bool) -> KeepsType:
 
 
 def telling_fit(inner: Fit) -> Fit:
-    """Decorate a method `fit`, so that it tells MLflow of our classes, if need be."""
+    """Decorate a method `fit`, so that it tells MLflow of our classes, if need be; of several ranks, rank 0 does."""
 
     @functools.wraps(inner)
     def fit(estimator: Any, *arguments: Any, **options: Any) -> Any:
-        if MODULE in sys.modules and tell_mlflow(sys.modules[MODULE], type(estimator)):
+        if MODULE in sys.modules and _is_first(estimator) and tell_mlflow(sys.modules[MODULE], type(estimator)):
             return type(estimator).fit(estimator, *arguments, **options)  # the method that MLflow has put there
         return inner(estimator, *arguments, **options)
 
     return cast(Fit, fit)
+
+
+def _is_first(estimator: Any) -> bool:
+    return find_ranks(getattr(estimator, "ranks", None)).is_first
 
 
 def tell_mlflow(module: Any, cls: type) -> bool:

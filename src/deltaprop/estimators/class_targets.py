@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import compute_sample_weight
+from sklearn.utils.multiclass import unique_labels
 
 from deltaprop.backends import backend_of
 from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray, Indices
@@ -133,6 +134,20 @@ def binarized(binarizer: LabelBinarizer, y: ArrayLike) -> Any:
     if binarizer.y_type_ == "multiclass" and is_above_limit(len(y), classes, np.int64):  # as it makes them
         return ClassTargets(np.asarray(np.searchsorted(binarizer.classes_, y)), classes)
     return binarizer.transform(y).astype(bool)
+
+
+def of_seen(binarizer: LabelBinarizer, y: ArrayLike, classes: Vector, *, incremental: bool) -> Any:
+    """Return what `binarized` returns where no new labels may occur; all known ones have to, unless `incremental`.
+
+    Raises
+    ------
+    ValueError
+        If there are others than `classes`, or some are missing.
+    """
+    if incremental and (known := of_known(binarizer, y)) is not None:
+        return known
+    check_classes(unique_labels(y), classes, all_needed=not incremental)
+    return binarized(binarizer, y)
 
 
 def weights_of_classes(class_weight: Any, y: ArrayLike, *, incremental: bool) -> AnyArray:

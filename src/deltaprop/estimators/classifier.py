@@ -10,7 +10,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target
 
 from deltaprop.backends import Array, Backend
 from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray
@@ -19,8 +19,7 @@ from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.backends.typed_decorators import keeps_type
 from deltaprop.estimators import class_targets
 from deltaprop.estimators import hyperparameters as hp
-from deltaprop.estimators.class_targets import ClassTargets, check_classes
-from deltaprop.estimators.fit_checkpoint import FitCheckpoint
+from deltaprop.estimators.class_targets import ClassTargets
 from deltaprop.estimators.fit_data import CheckedData, HeldOut
 from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron, fit_context
@@ -110,11 +109,13 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         training.
     progress : bool, default False
         Draw a progress bar on standard error, or in a notebook below the cell.
+    ranks : "mpi", mpi4py communicator or None, default None
+        The processes that train this network together, as of `Network.fit`, with the same data; rank 0 draws, and calls
+        callbacks and `scoring`. Not for "lbfgs", searches and ensembles. Pickles leave a communicator behind.
     backend : {"auto", "numpy", "cupy", "cupy:N"} or Backend, default "auto"
         Where to compute. "auto" is CuPy where a CUDA device answers, else NumPy; "cupy:1" is the second CUDA device.
     dtype : {"float32", "float64"} or None, default None
-        The dtype of the parameters and of all arithmetic; by default the dtype of X if it is one of these, else
-        float64.
+        The dtype of the parameters and of all arithmetic; by default the one X has if it is one of these, else float64.
 
     Attributes
     ----------
@@ -212,6 +213,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         scoring: hp.Scoring = None,
         callbacks: hp.Callbacks = None,
         progress: bool = False,
+        ranks: Any = None,
         backend: BackendName | Backend = "auto",
         dtype: FloatDType | None = None,
     ) -> None:
@@ -250,9 +252,9 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         checkpoint_every : int, default 1
             Epochs.
         resume : bool, default False
-            Go on from the checkpoint where there is one, and from the start where there is none. On NumPy, the result
-            is the one, to the bit, that an uninterrupted fit would have; `max_iter` may be more than before. What the
-            estimator has learned before, with `warm_start`, is replaced.
+            Go on from the checkpoint where there is one, else from the start. On NumPy, the result is the one, to the
+            bit, that an uninterrupted fit would have; `max_iter` may be more than before. What the estimator has
+            learned before, with `warm_start`, is replaced.
 
         Returns
         -------
@@ -266,6 +268,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             checkpoint is damaged, or of other data, other parameters or more epochs; nothing has been changed then.
         OSError
             If a checkpoint cannot be written or read.
+        RuntimeError, BackendError
+            If another call is training the estimator; with `ranks`, if another rank fails, or MPI cannot be had.
 
         Warns
         -----
@@ -275,8 +279,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             If the validation score was nan in every epoch.
         """
         with training_of(self):
-            keeper = FitCheckpoint.of(self, checkpoint, checkpoint_every, resume)
-            return self._fit(X, y, sample_weight, validation_data, incremental=False, keeper=keeper)
+            checkpoints = (checkpoint, checkpoint_every, resume)
+            return self._fit(X, y, sample_weight, validation_data, incremental=False, checkpoints=checkpoints)
 
     @keeps_type(available_if(lambda estimator: estimator._is_stochastic()))
     @fit_context(prefer_skip_nested_validation=True)
@@ -317,10 +321,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             self._label_binarizer, targets = class_targets.of_new(y)
             self.classes_: HostArray = self._label_binarizer.classes_
             return X, y, targets
-        if incremental and (known := class_targets.of_known(self._label_binarizer, y)) is not None:
-            return X, y, known
-        check_classes(unique_labels(y), self.classes_, all_needed=self.warm_start and not incremental)
-        return X, y, class_targets.binarized(self._label_binarizer, y)
+        return X, y, class_targets.of_seen(self._label_binarizer, y, self.classes_, incremental=incremental)
 
     def _network_loss(self) -> tuple[str, str]:
         of_several = self._label_binarizer.y_type_ == "multiclass"
@@ -421,8 +422,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         p = self._probabilities(outputs)
         if network.loss == "squared_error":
             return log_probabilities(p)
-        softmax = network.output_activation == "softmax"
-        return log_probabilities_from_z(p, z, softmax=softmax, divided=self._divides())
+        return log_probabilities_from_z(p, z, softmax=network.output_activation == "softmax", divided=self._divides())
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the share of samples, by weight, whose labels are predicted right: all labels, of multilabel targets.

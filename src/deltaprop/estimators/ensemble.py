@@ -21,6 +21,7 @@ from deltaprop.estimators.autologging import fit_context, recorded
 from deltaprop.estimators.classifier import MLPClassifier
 from deltaprop.estimators.drawing import DRAWN_AS, Stream
 from deltaprop.estimators.fit_data import NO_SCORE
+from deltaprop.estimators.fit_ranks import refuse_ranks
 from deltaprop.estimators.hyperparameters import RandomState
 from deltaprop.estimators.inputs import Number, checked_inputs, on_host
 from deltaprop.estimators.multilayer_perceptron import checked_weights
@@ -106,6 +107,7 @@ class Ensemble(OnnxExport, BaseEstimator):
         if type(base) is not self._kind:
             raise TypeError(f"estimator: expected {self._kind.__name__}, got {type(base).__name__}")
         base._validate_params()
+        refuse_ranks(f"an {type(self).__name__}", base)
         table = Table.of(base, X, y)
         if hasattr(table.X, "toarray"):
             raise TypeError(f"X: expected a dense array, got a sparse {type(table.X).__name__}; pass X.toarray()")

@@ -18,6 +18,8 @@ from deltaprop.arguments import check_bool, check_path, check_whole_number
 from deltaprop.estimators.hyperparameters import Hyperparameters
 from deltaprop.files.atomic_file import check_writable
 from deltaprop.network import Network
+from deltaprop.ranks.base import Ranks
+from deltaprop.ranks.failures import failing_together
 from deltaprop.training.checkpoint import Checkpoint, Found, Position, describe_run, read_checkpoint
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ ELSEWHERE = {
     "progress",
     "callbacks",
     "backend",
+    "ranks",
 }
 
 
@@ -53,6 +56,8 @@ class FitCheckpoint:
         Epochs between checkpoints.
     resume : bool
         Whether to go on from the file, if there is one.
+    ranks : Ranks
+        Rank 0 writes and reads the file.
 
     Attributes
     ----------
@@ -75,8 +80,10 @@ class FitCheckpoint:
     earlier: dict[str, Any]
     epochs_there: int
 
-    def __init__(self, mlp: Hyperparameters, path: str | os.PathLike[str], every: int, *, resume: bool) -> None:
-        self.mlp, self.path, self.ended = mlp, check_path("checkpoint", path), False
+    def __init__(
+        self, mlp: Hyperparameters, path: str | os.PathLike[str], every: int, *, resume: bool, ranks: Ranks
+    ) -> None:
+        self.mlp, self.path, self.ended, self.ranks = mlp, check_path("checkpoint", path), False, ranks
         self.every = check_whole_number("checkpoint_every", every, least=1)
         self.checkpoint: Checkpoint | None = None
         self.kept_network: tuple[Network, int, int] | None = None
@@ -85,29 +92,31 @@ class FitCheckpoint:
                 "checkpoint: expected None with solver='lbfgs', whose state between two iterations is scipy's own; "
                 "'adam' and 'sgd' have checkpoints"
             )
-        check_writable(path)
         given = mlp.random_state
         state = given.get_state(legacy=False) if isinstance(given, np.random.RandomState) else None
         self.kept = dict(mlp.__dict__), state
         self.content: NetworkContent | None = None
         self.there: EstimatorRun | None = None
-        if resume and self.path.exists():
+        if ranks.is_first:
+            check_writable(path)
+        if ranks.is_first and resume and self.path.exists():
             self.content, training, *_ = read_checkpoint(self.path)
             self.there, self.epochs_there = training.estimator, training.position.epoch
             if self.there is None:
                 raise ValueError(f"checkpoint: {self.path} is of Network.fit, not of an estimator's fit")
 
     @classmethod
-    def of(cls, mlp: Hyperparameters, path: Any, every: int, resume: bool) -> FitCheckpoint | None:
+    def of(cls, mlp: Hyperparameters, path: Any, every: int, resume: bool, ranks: Ranks) -> FitCheckpoint | None:
         """Make one from the arguments of `fit`; None without a path."""
         if check_bool("resume", resume) and path is None:
             raise ValueError("resume: expected a checkpoint to go on from, got checkpoint=None")
-        return None if path is None else cls(mlp, path, every, resume=resume)
+        return None if path is None else cls(mlp, path, every, resume=resume, ranks=ranks)
 
     def begin(self, random_state: np.random.RandomState, network: Network) -> np.random.RandomState:
         """Return the generator of this fit, before it draws rows to hold out and orders.
 
-        Of a fit that goes on, it is as it was then, whatever has been drawn here; the seed of the network, too.
+        Of a fit that goes on, it is as it was then, whatever has been drawn here; the seed of the network, too. Other
+        ranks take over what rank 0 has.
 
         Raises
         ------
@@ -117,6 +126,7 @@ class FitCheckpoint:
         state: dict[str, Any] = random_state.get_state(legacy=False)
         if state["bit_generator"] != "MT19937":
             raise ValueError(f"random_state: expected MT19937 with a checkpoint, got {state['bit_generator']}")
+        self.kept_network = network, network.seed, network.epochs_trained
         if self.content is not None and self.there is not None:
             there = self.there.random_state
             state = {
@@ -128,7 +138,6 @@ class FitCheckpoint:
             if self.mlp.random_state is None:  # the generator that everybody shares stays as it is
                 random_state = np.random.RandomState()
             random_state.set_state(state)
-            self.kept_network = network, network.seed, network.epochs_trained
             network.seed = self.content.network.seed
             network.epochs_trained = self.content.epochs_trained - self.epochs_there
         own = state["state"]
@@ -149,7 +158,10 @@ class FitCheckpoint:
             If the file is of another run, or of more epochs; the estimator is then what it was before `fit`.
         """
         try:
-            self._open(fit)
+            with failing_together(self.ranks):
+                if self.ranks.is_first:
+                    self._open(fit)
+            self._go_on_together(fit)
         except Exception:
             attributes, state = self.kept
             self.mlp.__dict__.clear()
@@ -174,6 +186,27 @@ class FitCheckpoint:
         found = None if self.content is None else self.checkpoint.load(self.mlp.max_iter, "max_iter")
         if found is not None and self.there is not None:
             self._restore(fit, found, self.there)
+
+    def _go_on_together(self, fit: Any) -> None:
+        """Have other ranks go on from where rank 0 does; parameters and moments come when the next epoch begins."""
+        network, records = fit.network, fit.records
+        if self.ranks.size == 1 or not self.ranks.from_first(self.content is not None):
+            return
+        backend, own = network.backend, dict(records.__dict__)
+        best = None if records.best_parameters is None else backend.to_numpy(records.best_parameters)
+        counters = {name: value for name, value in fit.rule.state.items() if isinstance(value, int)}
+        own |= {"best_parameters": best, "optimizer": None}
+        here = own, counters, network.epochs_trained, fit.rule.learning_rate, fit.history, self.ended
+        there = self.ranks.from_first(here)
+        if self.ranks.is_first:
+            return
+        own, counters, network.epochs_trained, fit.rule.learning_rate, fit.history, self.ended = there
+        best = own["best_parameters"]
+        best = None if best is None else backend.copy(backend.asarray(best, network.dtype))
+        records.__dict__.update(own | {"best_parameters": best, "optimizer": fit.rule})
+        fit.rule.state.update(counters)
+        for _ in range(records.n_iter):
+            fit.order_next()
 
     def _configuration(self, fit: Any) -> dict[str, Any]:
         """Describe what decides the numbers of the fit: its data and the parameters of the estimator."""

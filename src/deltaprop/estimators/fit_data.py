@@ -88,25 +88,31 @@ class HeldOut:
 
     def record(self, network: Network, history: History) -> None:
         """Append the score and the mean cost of `network` to the lists, and to `history`."""
-        cost, score = self._cost_and_score(network)
+        summed = self.summed_cost(network) if has_weight(self.sample_weight) else (np.nan, None)
+        self.append(*self.mean_cost_and_score(*summed), history)
+
+    def append(self, cost: float, score: float, history: History) -> None:
+        """Append a mean cost and a score to the lists, and to `history`."""
         self.costs.append(cost)
         self.scores.append(score)
         history.validation_cost.append(cost)
         history.metrics.setdefault("score", []).append(score)
 
-    def _cost_and_score(self, network: Network) -> tuple[float, float]:
-        """Compute the mean cost and the score; both are nan where the samples weigh nothing."""
-        if not has_weight(self.sample_weight):
-            return np.nan, np.nan
+    def summed_cost(self, network: Network) -> tuple[float, Array | None]:
+        """Compute Σ cost, and a^(L) where it can be held."""
         backend = network.backend
         # With very many classes, a^(L) of all samples would take much memory.
         has_many = isinstance(self.Y, HostData) and self.Y.convert is not None
         prediction = None if has_many else evaluation.prediction_for(network, self.Y)
         weights = None if self.sample_weight is None else backend.asarray(self.sample_weight, network.dtype)
+        return float(evaluation.data_cost(network, self.X, self.Y, prediction, weights)), prediction
+
+    def mean_cost_and_score(self, cost: float, prediction: Array | None) -> tuple[float, float]:
+        """Compute the mean cost from Σ cost, and the score; both are nan where the samples weigh nothing."""
+        if not has_weight(self.sample_weight):
+            return np.nan, np.nan
         m = self.X.shape[0] if self.sample_weight is None else float(self.sample_weight.sum())
-        cost = float(evaluation.data_cost(network, self.X, self.Y, prediction, weights)) / m
-        cost += mean(self.constant_costs, self.sample_weight)
-        return cost, float(self.score(self, prediction))
+        return cost / m + mean(self.constant_costs, self.sample_weight), float(self.score(self, prediction))
 
 
 def has_weight(weights: Floats | None) -> bool:

@@ -22,6 +22,7 @@ from deltaprop.estimators.hyperparameters import ACTIVATION_NAMES, BACKEND_NAMES
 from deltaprop.estimators.inputs import checked_inputs
 from deltaprop.inputs.arrays import HostData, is_above_limit, stays_on_host, takes_much_memory
 from deltaprop.network import Network
+from deltaprop.ranks.choice import without_communicator
 from deltaprop.training import evaluation
 
 
@@ -140,9 +141,10 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the network out of a pickle: it is made anew from ``coefs_``."""
+        """Leave the network out of a pickle, which is made anew from ``coefs_``, and a communicator of this process."""
         state: Any = super().__getstate__()
-        return {name: value for name, value in state.items() if name not in ("_network", "_handed_out", "_reseeded")}
+        state = {name: value for name, value in state.items() if name not in ("_network", "_handed_out", "_reseeded")}
+        return without_communicator(state)
 
     # -- what a fitted network is asked -------------------------------------------------------------------------
 

@@ -10,12 +10,14 @@ from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 from sklearn.metrics import get_scorer_names
-from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
+from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions, validate_parameter_constraints
 
 from deltaprop.backends import BACKENDS, BY_NAME_ONLY, Backend
 from deltaprop.backends.choices import HiddenActivation, LossName, OutputActivation
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, OUTPUT_ACTIVATIONS
 from deltaprop.estimators.inputs import Number
+from deltaprop.ranks.base import Ranks
+from deltaprop.ranks.choice import RanksArgument
 from deltaprop.training.callbacks import EpochCallback
 
 #: What scikit-learn makes a generator from.
@@ -112,6 +114,7 @@ class Hyperparameters:
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
         "callbacks": [list, tuple, None],
         "progress": ["boolean"],
+        "ranks": [StrOptions({"mpi"}), HasMethods(["Get_rank", "Get_size"]), Ranks, None],
     }
 
     hidden_layer_sizes: int | Sequence[int]
@@ -142,6 +145,7 @@ class Hyperparameters:
     scoring: Scoring
     callbacks: Callbacks
     progress: bool
+    ranks: RanksArgument
 
     def _validate_params(self) -> None:
         """Check all parameters as scikit-learn does, which takes longer than some fits: what has passed passes again.

@@ -25,6 +25,7 @@ from deltaprop.estimators.class_targets import ClassTargets
 from deltaprop.estimators.drawing import Reseeded, draw_parameters, split_rows
 from deltaprop.estimators.fit_checkpoint import FitCheckpoint
 from deltaprop.estimators.fit_data import NOT_FINITE, CheckedData, HeldOut, Training, check_weights
+from deltaprop.estimators.fit_ranks import ranks_of, same_beginning, stage, waiting
 from deltaprop.estimators.fit_tasks import CallbackSupport, FitTasks
 from deltaprop.estimators.fitted_network import FittedNetwork
 from deltaprop.estimators.hyperparameters import Hyperparameters, our_name
@@ -35,6 +36,9 @@ from deltaprop.estimators.records import Records
 from deltaprop.inputs.arrays import HostData, divisible
 from deltaprop.inputs.sources import converted_rows
 from deltaprop.network import Network
+from deltaprop.ranks.base import Ranks
+from deltaprop.ranks.failures import known_to_all
+from deltaprop.training.agreement import same_generator
 from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.exclusive import training_of
 
@@ -93,42 +97,60 @@ class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedN
         validation_data: Any = None,
         *,
         incremental: bool,
-        keeper: FitCheckpoint | None = None,
+        checkpoints: tuple[Any, int, bool] = (None, 1, False),
     ) -> Self:
         """Train from new parameters; with `warm_start` or `incremental`, from the present ones.
 
-        A `keeper` that has found a checkpoint replaces these by its own.
+        What is found in `checkpoints`, which are their path, the epochs between them and whether to resume, replaces
+        these.
         """
-        hidden = self._hidden_layer_sizes()
-        self._activations(len(hidden))
-        dropout = check_dropout(self.dropout, len(hidden))
-        self._check_combinations(dropout, incremental)
-        first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
-        tasks = [] if incremental else FitTasks.of(self, X, y, sample_weight)
-        callbacks: list[EpochCallback] = [*(self.callbacks or ()), *tasks]
-        X, y, targets = self._validate_input(X, y, incremental=incremental, reset=first)
-        weights = self._weights(X, y, sample_weight, incremental)
-        self.n_outputs_: int = targets.shape[1]
-        self._random_state = self._generator(incremental=incremental)
-        before = self._begin([X.shape[1], *hidden, self.n_outputs_], X, first=first)
-        network = self._network
-        if any(dropout):
-            network.seed = int(self._random_state.randint(2**31 - 1))
-        if keeper is not None:
-            self._random_state = keeper.begin(self._random_state, network)
-        part, held_out = self._split(X, targets, weights, validation_data)
-        training = self._training(*part, dropout)
+        ranks = ranks_of(self)
+        with waiting(ranks):
+            self._fit_by_ranks(ranks, (X, y, sample_weight), validation_data, checkpoints, incremental=incremental)
+        return self
+
+    def _fit_by_ranks(
+        self, ranks: Ranks, data: Any, validation_data: Any, checkpoints: tuple[Any, int, bool], *, incremental: bool
+    ) -> None:
+        """Do what `_fit` does. Every rank comes here with the same data; what is drawn is the same on all."""
+        X, y, sample_weight = data
+        with stage(ranks):
+            keeper = FitCheckpoint.of(self, *checkpoints, ranks)
+            hidden = self._hidden_layer_sizes()
+            self._activations(len(hidden))
+            dropout = check_dropout(self.dropout, len(hidden))
+            self._check_combinations(dropout, incremental)
+            first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
+            tells = ranks.is_first and not incremental
+            tasks = FitTasks.of(self, X, y, sample_weight) if tells else []
+            callbacks: list[EpochCallback] = [*(self.callbacks or ()), *tasks] if ranks.is_first else []
+            X, y, targets = self._validate_input(X, y, incremental=incremental, reset=first)
+            weights = self._weights(X, y, sample_weight, incremental)
+            self.n_outputs_: int = targets.shape[1]
+            self._random_state = self._generator(incremental=incremental)
+        self._random_state = same_generator(ranks, self._random_state, self.random_state)
+        with stage(ranks):
+            before = self._begin([X.shape[1], *hidden, self.n_outputs_], X, first=first)
+            network = self._network
+            if any(dropout):
+                network.seed = int(self._random_state.randint(2**31 - 1))
+            if keeper is not None:
+                self._random_state = keeper.begin(self._random_state, network)
+        self._random_state = same_beginning(ranks, self._random_state, self.random_state, network)
+        with stage(ranks):
+            part, held_out = self._split(X, targets, weights, validation_data)
+            training = self._training(*part, dropout)
         with training_of(network):
             if self.solver == "lbfgs":
                 self._train_by_full_batch(training, held_out, callbacks)
             else:
-                self._train_by_minibatches(training, held_out, callbacks, incremental=incremental, keeper=keeper)
+                how: dict[str, Any] = {"incremental": incremental, "keeper": keeper, "ranks": ranks}
+                self._train_by_minibatches(training, held_out, callbacks, how)
         if not network.backend.all_finite(network.parameters):
             if before is not None:
                 network.parameters = before
-            raise ValueError(NOT_FINITE)
+            raise known_to_all(ValueError(NOT_FINITE))
         self._hand_out(network, X)
-        return self
 
     def _generator(self, *, incremental: bool) -> np.random.RandomState:
         """Make the generator of random numbers; `partial_fit` begins with the same seed again and again."""
@@ -212,9 +234,7 @@ class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedN
         training: Training,
         held_out: HeldOut | None,
         callbacks: Sequence[EpochCallback],
-        *,
-        incremental: bool,
-        keeper: FitCheckpoint | None,
+        how: dict[str, Any],
     ) -> None:
         """Train, and keep the records as attributes, also if training ends by an exception."""
         records = Records.of(self, self.__dict__, validates=held_out is not None)
@@ -222,7 +242,6 @@ class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedN
         def publish() -> None:
             records.leave_in(self)
 
-        how: dict[str, Any] = {"incremental": incremental, "keeper": keeper}
         fit = MinibatchFit(self, training, held_out, records, self._random_state, publish, callbacks, **how)
         try:
             fit.run()
@@ -333,7 +352,7 @@ class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedN
         """Make scikit-learn's estimator of the same name from this one, for where deltaprop is not installed.
 
         Parameters that it does not have and that concern training alone (``class_weight``, ``dropout``, ``scoring``,
-        ``callbacks``, ``backend``) are left behind.
+        ``callbacks``, ``backend``, ``ranks``) are left behind.
 
         Returns
         -------

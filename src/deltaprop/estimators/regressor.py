@@ -22,7 +22,6 @@ from deltaprop.backends.typed_decorators import keeps_type
 from deltaprop.derivation.losses import PairOfFunctions
 from deltaprop.estimators import hyperparameters as hp
 from deltaprop.estimators import member_scores
-from deltaprop.estimators.fit_checkpoint import FitCheckpoint
 from deltaprop.estimators.fit_data import CheckedData, HeldOut
 from deltaprop.estimators.inputs import checked_data, on_host
 from deltaprop.estimators.multilayer_perceptron import MultilayerPerceptron, fit_context
@@ -106,11 +105,13 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         training.
     progress : bool, default False
         Draw a progress bar on standard error, or in a notebook below the cell.
+    ranks : "mpi", mpi4py communicator or None, default None
+        The processes that train this network together, as of `Network.fit`, with the same data; rank 0 draws, and calls
+        callbacks and `scoring`. Not for "lbfgs", searches and ensembles. Pickles leave a communicator behind.
     backend : {"auto", "numpy", "cupy", "cupy:N"} or Backend, default "auto"
         Where to compute. "auto" is CuPy where a CUDA device answers, else NumPy; "cupy:1" is the second CUDA device.
     dtype : {"float32", "float64"} or None, default None
-        The dtype of the parameters and of all arithmetic; by default the dtype of X if it is one of these, else
-        float64.
+        The dtype of the parameters and of all arithmetic; by default the one X has if it is one of these, else float64.
 
     Attributes
     ----------
@@ -208,6 +209,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         scoring: hp.Scoring = None,
         callbacks: hp.Callbacks = None,
         progress: bool = False,
+        ranks: Any = None,
         backend: BackendName | Backend = "auto",
         dtype: FloatDType | None = None,
     ) -> None:
@@ -246,9 +248,9 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         checkpoint_every : int, default 1
             Epochs.
         resume : bool, default False
-            Go on from the checkpoint where there is one, and from the start where there is none. On NumPy, the result
-            is the one, to the bit, that an uninterrupted fit would have; `max_iter` may be more than before. What the
-            estimator has learned before, with `warm_start`, is replaced.
+            Go on from the checkpoint where there is one, else from the start. On NumPy, the result is the one, to the
+            bit, that an uninterrupted fit would have; `max_iter` may be more than before. What the estimator has
+            learned before, with `warm_start`, is replaced.
 
         Returns
         -------
@@ -262,6 +264,8 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
             checkpoint is damaged, or of other data, other parameters or more epochs; nothing has been changed then.
         OSError
             If a checkpoint cannot be written or read.
+        RuntimeError, BackendError
+            If another call is training the estimator; with `ranks`, if another rank fails, or MPI cannot be had.
 
         Warns
         -----
@@ -271,8 +275,8 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
             If the validation score was nan in every epoch.
         """
         with training_of(self):
-            keeper = FitCheckpoint.of(self, checkpoint, checkpoint_every, resume)
-            return self._fit(X, y, sample_weight, validation_data, incremental=False, keeper=keeper)
+            checkpoints = (checkpoint, checkpoint_every, resume)
+            return self._fit(X, y, sample_weight, validation_data, incremental=False, checkpoints=checkpoints)
 
     @keeps_type(available_if(lambda estimator: estimator._is_stochastic()))
     @fit_context(prefer_skip_nested_validation=True)

@@ -20,6 +20,7 @@ from sklearn.utils.validation import _check_method_params, _num_samples, check_i
 
 from deltaprop.backends.array_types import AnyArray, ArrayLike, HostArray, Indices
 from deltaprop.backends.typed_decorators import keeps_type
+from deltaprop.estimators.fit_ranks import refuse_ranks
 from deltaprop.estimators.inputs import on_host
 from deltaprop.estimators.parallel_tasks import Tasks
 from deltaprop.estimators.pipeline_jobs import PipelineJobs, has_network_last
@@ -38,6 +39,7 @@ class StackedSearch(BaseSearchCV):
     A class derived from it says in `_run_search` which candidates there are.
     """
 
+    param_grid: Any
     memory_limit: int | None
     progress: bool
     _kind_of_search: ClassVar[type[Search]] = Search
@@ -47,6 +49,7 @@ class StackedSearch(BaseSearchCV):
         _refuse_checkpoints(self.estimator, params)
         with training_of(self):
             self._validate_params()
+            refuse_ranks(f"a {type(self).__name__}", self.estimator, self.param_grid)
             if not self._fit_together(X, y, params):
                 with scattered(X, y):
                     super().fit(X, y, **params)  # one fit after another

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby, zip_longest
@@ -14,6 +13,7 @@ import numpy as np
 
 from deltaprop.backends import Backend, backend_of
 from deltaprop.backends.array_types import AnyArray
+from deltaprop.backends.native.scipy_threads import own_cores
 from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.sources import CheckedSource, Parts, Rows, Source
 
@@ -49,7 +49,7 @@ def _of_array(array: AnyArray, backend: Backend | None) -> str:
         chunks = (array[start : start + rows] for start in starts)
         parts = [_digest(backend.to_numpy(chunk) if on_device and backend else chunk) for chunk in chunks]
     else:  # hashing lets other threads run
-        with ThreadPoolExecutor(min(len(starts), os.cpu_count() or 1, MOST_THREADS)) as threads:
+        with ThreadPoolExecutor(min(len(starts), own_cores(), MOST_THREADS)) as threads:
             parts = list(threads.map(lambda start: _digest(array[start : start + rows]), starts))
     for part in parts:
         digest.update(part)

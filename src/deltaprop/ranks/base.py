@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from deltaprop.backends.array_types import AnyArray
+if TYPE_CHECKING:  # the command line starts without it
+    from deltaprop.backends.array_types import AnyArray
 
 T = TypeVar("T")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from deltaprop.errors import BackendError
+
 #: The variable that a launcher sets to the number of processes, and the launcher's name.
 VARIABLES = {
     "OMPI_COMM_WORLD_SIZE": "mpiexec of Open MPI",
@@ -12,6 +14,17 @@ VARIABLES = {
     "MV2_COMM_WORLD_SIZE": "mpirun of MVAPICH2",
     "SLURM_STEP_NUM_TASKS": "srun",
 }
+#: The variable that it sets to the number of each process.
+NUMBERS = {
+    "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
+    "PMI_SIZE": "PMI_RANK",
+    "MV2_COMM_WORLD_SIZE": "MV2_COMM_WORLD_RANK",
+    "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
+}
+
+
+class LauncherError(BackendError):
+    """The processes were started by a launcher of another MPI library; every one of them finds that out."""
 
 
 class Launched(NamedTuple):
@@ -23,11 +36,14 @@ class Launched(NamedTuple):
     variable : str
         The variable of the environment that says so.
     launcher : str
+    is_first : bool, default True
+        Whether this process is the first of them, or its number is not known.
     """
 
     size: int
     variable: str
     launcher: str
+    is_first: bool = True
 
 
 def launched() -> Launched | None:
@@ -35,5 +51,5 @@ def launched() -> Launched | None:
     for variable, launcher in VARIABLES.items():
         value = os.environ.get(variable, "")
         if value.isdecimal() and int(value) > 1:
-            return Launched(int(value), variable, launcher)
+            return Launched(int(value), variable, launcher, os.environ.get(NUMBERS[variable], "0") == "0")
     return None

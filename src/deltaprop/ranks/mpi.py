@@ -13,7 +13,7 @@ from deltaprop.backends.array_types import AnyArray
 from deltaprop.errors import BackendError
 from deltaprop.ranks.base import ONE_RANK, Ranks
 from deltaprop.ranks.failures import is_known_to_all
-from deltaprop.ranks.launchers import launched
+from deltaprop.ranks.launchers import LauncherError, launched
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ def mpi_ranks(given: Any) -> Ranks:
     Raises
     ------
     BackendError
-        If mpi4py or an MPI library is not installed, or the launcher belongs to another MPI library.
+        If mpi4py or an MPI library is not installed; `LauncherError` if the launcher belongs to another MPI library.
     TypeError, ValueError
         If `given` is neither, or a communicator without this process.
     """
@@ -102,7 +102,7 @@ def _require_all(size: int) -> None:
 
     Raises
     ------
-    BackendError
+    LauncherError
         If so: each process would train by itself.
     """
     found = launched()
@@ -110,7 +110,7 @@ def _require_all(size: int) -> None:
         from mpi4py import MPI
 
         library = MPI.Get_library_version().split(",")[0].split("\n")[0].strip()
-        raise BackendError(
+        raise LauncherError(
             f"ranks: expected {found.size} ranks, as {found.launcher} says ({found.variable}={found.size}), got {size} "
             f"from {library}, by which mpi4py runs; start them by the mpiexec of that library: {INSTALL} puts one "
             "beside the python of the environment"

@@ -9,6 +9,8 @@ from deltaprop.reports.notebook import notebook_shell
 
 #: Whether a line goes to standard error even where that is no terminal; the command line says so.
 always: bool = False
+#: Whether no line goes there; of several ranks, the first one alone says something.
+never: bool = False
 
 
 def notice(line: str) -> None:
@@ -20,6 +22,6 @@ def notice(line: str) -> None:
     logger = logging.getLogger("deltaprop")
     if logger.isEnabledFor(logging.INFO):
         logger.info(line)
-    elif sys.stderr is not None and (always or sys.stderr.isatty() or notebook_shell() is not None):
+    elif sys.stderr is not None and not never and (always or sys.stderr.isatty() or notebook_shell() is not None):
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()

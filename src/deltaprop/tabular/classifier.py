@@ -17,6 +17,7 @@ from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
 from deltaprop.backends.choices import BackendName
 from deltaprop.files.model_file import Tensors
+from deltaprop.ranks.choice import RanksArgument
 from deltaprop.tabular.calibration import best_temperature, log_loss, log_losses, tempered
 from deltaprop.tabular.estimator import DTYPE, RandomState, TabularEstimator
 from deltaprop.tabular.mixture import HeldOutCost
@@ -58,6 +59,12 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         Where to compute, as of `Network`.
     progress : bool, default False
         Draw a progress bar on standard error, or in a notebook below the cell, one for each kind of members.
+    ranks : "mpi", mpi4py communicator or None, default None
+        The processes among which the networks are shared out, each training some of them by itself; "mpi" are all that
+        ``mpiexec`` has started. More processes than networks have nothing to do. Every one makes the same estimator,
+        and fits it to the same table; rank 0 draws. All end with all networks, to the bit those of one process (but for
+        a `time_limit`, which goes further). Pickles leave a communicator behind. It needs
+        ``pip install 'deltaprop[mpi]'``.
 
     Attributes
     ----------
@@ -130,11 +137,12 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         random_state: RandomState = None,
         backend: BackendName | Backend = "auto",
         progress: bool = False,
+        ranks: RanksArgument = None,
     ) -> None:
         self.n_members, self.hidden_layer_sizes = n_members, hidden_layer_sizes
         self.categorical, self.numerical, self.drop = categorical, numerical, drop
         self.label_smoothing, self.class_weight, self.time_limit = label_smoothing, class_weight, time_limit
-        self.random_state, self.backend, self.progress = random_state, backend, progress
+        self.random_state, self.backend, self.progress, self.ranks = random_state, backend, progress, ranks
 
     def predict_proba(self, X: Any) -> Floats:
         """Predict the probability of each class.

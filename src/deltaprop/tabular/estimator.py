@@ -14,29 +14,35 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 import numpy as np
 from sklearn.base import _fit_context, is_classifier
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import _check_sample_weight, _get_feature_names, check_is_fitted
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import _get_feature_names, check_is_fitted
 
-from deltaprop.arguments import check_whole_number, refuse_masked
+from deltaprop.arguments import check_whole_number
 from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
 from deltaprop.backends.choices import BackendName, LossName
 from deltaprop.backends.typed_decorators import keeps_type
 from deltaprop.errors import callers_level
+from deltaprop.ranks.base import Ranks
+from deltaprop.ranks.choice import RanksArgument, find_ranks
+from deltaprop.ranks.failures import failing_together, waiting_for_none
 from deltaprop.reports.plotting import plot_importances
 from deltaprop.tabular import MOST_MEMBERS
 from deltaprop.tabular.column_roles import ColumnRoles, choose_roles
+from deltaprop.tabular.fit_ranks import require_same_fit, silent_unless_first, take_over
 from deltaprop.tabular.folds import deal_to_members
 from deltaprop.tabular.frames import as_table
 from deltaprop.tabular.importances import HeldOutRows, draw_rows, permutation_importances
 from deltaprop.tabular.members import MemberTraining, mean_outputs
 from deltaprop.tabular.mixture import HeldOutCost, train_mixture
 from deltaprop.tabular.recipe import Recipe, recipe_for
+from deltaprop.tabular.row_weights import checked_weights, counted_rows
 from deltaprop.tabular.saved import SavedTabular
 from deltaprop.tabular.suspects import row_taken_for_names
 from deltaprop.tabular.table import Column, Table
 from deltaprop.tabular.table_encoding import TableEncoding
 from deltaprop.tabular.targets import column_as_given, known_targets, refuse_quantities
+from deltaprop.training.agreement import same_generator
 from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.exclusive import training_of
 
@@ -68,6 +74,7 @@ class TabularEstimator(SavedTabular):
         "random_state": ["random_state"],
         "backend": [str, Backend],
         "progress": ["boolean"],
+        "ranks": [StrOptions({"mpi"}), HasMethods(["Get_rank", "Get_size"]), Ranks, None],
     }
     #: The loss that members are trained by, and what `feature_importances_` are the rise of.
     _loss: ClassVar[LossName]
@@ -84,6 +91,7 @@ class TabularEstimator(SavedTabular):
     random_state: RandomState
     backend: BackendName | Backend
     progress: bool
+    ranks: RanksArgument
 
     oof_predictions_: HostArray
     _held_out: HeldOutRows
@@ -113,6 +121,8 @@ class TabularEstimator(SavedTabular):
             If a parameter, the table or the targets are not as described, or no column says anything.
         OSError
             If the file cannot be read.
+        RuntimeError, BackendError
+            If another call is training the estimator; with `ranks`, if another rank fails, or MPI cannot be had.
 
         Warns
         -----
@@ -121,27 +131,31 @@ class TabularEstimator(SavedTabular):
         """
         with training_of(self):
             fitted = copy.copy(self)  # a fit that fails, and a prediction meanwhile, see only what was fitted before
-            fitted._fit(X, y, sample_weight)
+            fitted.ranks, ranks = self.ranks, find_ranks(self.ranks)
+            with waiting_for_none(ranks), silent_unless_first(ranks):
+                fitted._fit(X, y, sample_weight, ranks)
+                take_over(ranks, fitted)
             self.__dict__ = fitted.__dict__
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> None:
+    def _fit(self, X: Any, y: Any, sample_weight: ArrayLike | None, ranks: Ranks) -> None:
         """Do what `fit` does, on a copy; some attributes are new and some are old if it raises."""
         began = time.perf_counter()
-        table, targets, known = self._split_target(X, y)
-        named = has_names(X)  # it raises if some are text and some are not
-        weights = _checked_weights(sample_weight, known, ensure_non_negative=True)
-        table, targets, weights = _counted(table, targets, weights, weights)
-        weights = weights / weights.max()  # so that their sum is finite
-        self._find_classes(targets)
-        own_weights = self._training_weights(targets, weights)
-        least = np.finfo(DTYPE).tiny * own_weights.max()  # a smaller share of the largest would be 0 in training
-        own_weights = np.where(own_weights < least, 0.0, own_weights)
-        table, targets, weights = _counted(table, targets, weights, own_weights)
-        own_weights = own_weights[own_weights > 0] / own_weights.max()
-        self._roles = choose_roles(table, categorical=self.categorical, numerical=self.numerical, drop=self.drop)
+        with failing_together(ranks):
+            table, targets, known = self._split_target(X, y)
+            named = has_names(X)  # it raises if some are text and some are not
+            weights = checked_weights(sample_weight, known, ensure_non_negative=True)
+            table, targets, weights = counted_rows(table, targets, weights, weights)
+            weights = weights / weights.max()  # so that their sum is finite
+            self._find_classes(targets)
+            own_weights = self._training_weights(targets, weights)
+            least = np.finfo(DTYPE).tiny * own_weights.max()  # a smaller share of the largest would be 0 in training
+            own_weights = np.where(own_weights < least, 0.0, own_weights)
+            table, targets, weights = counted_rows(table, targets, weights, own_weights)
+            own_weights = own_weights[own_weights > 0] / own_weights.max()
+            self._roles = choose_roles(table, categorical=self.categorical, numerical=self.numerical, drop=self.drop)
         deadline = None if self.time_limit is None else began + self.time_limit
-        self._train(table, targets, weights, own_weights, deadline)
+        self._train(table, targets, weights, own_weights, deadline, ranks)
         self._names, self.n_features_in_ = list(table.columns), len(table.columns)
         self.__dict__.pop("feature_names_in_", None)
         if named:
@@ -187,33 +201,44 @@ class TabularEstimator(SavedTabular):
             raise ValueError(f"y: expected targets (m,), or the name of a column as text, got {y!r}")
         return table, self._checked_target(y, table.rows), np.ones(table.rows, bool)
 
-    def _train(self, table: Table, y: HostArray, weights: Floats, own_weights: Floats, deadline: float | None) -> None:
+    def _train(
+        self,
+        table: Table,
+        y: HostArray,
+        weights: Floats,
+        own_weights: Floats,
+        deadline: float | None,
+        ranks: Ranks,
+    ) -> None:
         """Encode the rows, train the members, and predict each row by those that were not trained on it.
 
         `weights` are the user's; `own_weights` also know the weights of classes.
         """
-        rng = check_random_state(self.random_state)
-        scaled, order_by = self._fit_target(y, own_weights)
-        network_targets = self._network_targets(y)
-        columns = sum(role.role in ("number", "date") for role in self._roles)
-        recipe = self._recipe(table.rows, columns, network_targets.shape[1])
-        sizes = recipe.hidden_layer_sizes if self.hidden_layer_sizes is None else _sizes(self.hidden_layer_sizes)
-        encoding = TableEncoding.fit(table, self._roles, scaled, own_weights, recipe.bins)
-        if not encoding.columns:
-            reasons = "; ".join(f"{role.name}: {role.reason}" for role in self._roles)
-            raise ValueError(f"X: expected a column that says something about the rows, got none ({reasons})")
-        dealt, dealt_to_others = deal_to_members(order_by, self.n_members, rng)
-        rows = encoding.encode_for_training(table, DTYPE, dealt[0][0], scaled, own_weights)
-        training = MemberTraining(
-            network_targets,
-            None if (own_weights == own_weights[0]).all() else own_weights,
-            recipe,
-            sizes,
-            self._loss,
-            self.backend,
-            self.progress,
-            self._callbacks,
-        )
+        rng = same_generator(ranks, check_random_state(self.random_state), self.random_state)
+        with failing_together(ranks):
+            scaled, order_by = self._fit_target(y, own_weights)
+            network_targets = self._network_targets(y)
+            columns = sum(role.role in ("number", "date") for role in self._roles)
+            recipe = self._recipe(table.rows, columns, network_targets.shape[1])
+            sizes = recipe.hidden_layer_sizes if self.hidden_layer_sizes is None else _sizes(self.hidden_layer_sizes)
+            encoding = TableEncoding.fit(table, self._roles, scaled, own_weights, recipe.bins)
+            if not encoding.columns:
+                reasons = "; ".join(f"{role.name}: {role.reason}" for role in self._roles)
+                raise ValueError(f"X: expected a column that says something about the rows, got none ({reasons})")
+            dealt, dealt_to_others = deal_to_members(order_by, self.n_members, rng)
+            rows = encoding.encode_for_training(table, DTYPE, dealt[0][0], scaled, own_weights)
+            training = MemberTraining(
+                network_targets,
+                None if (own_weights == own_weights[0]).all() else own_weights,
+                recipe,
+                sizes,
+                self._loss,
+                self.backend,
+                self.progress,
+                self._callbacks,
+                ranks,
+            )
+        require_same_fit(ranks, self, self._roles, rows, training)
         seeds = rng.randint(2**31 - 1, size=self.n_members).tolist()
         cost = self._held_out_cost(y, own_weights)
         mixture = train_mixture(training, rows, dealt, dealt_to_others, seeds, deadline, cost)
@@ -340,7 +365,7 @@ class TabularEstimator(SavedTabular):
         """Return the columns to predict from, what they are to be compared with, (m,), and how much each row counts."""
         check_is_fitted(self, "stack_")
         table, truth, known = self._table_and_target(X, y)
-        weights = None if sample_weight is None else _checked_weights(sample_weight, known)
+        weights = None if sample_weight is None else checked_weights(sample_weight, known)
         return (table if has_names(X) else self._by_place(table)), truth, weights
 
     def _recipe(self, rows: int, columns: int, outputs: int) -> Recipe:
@@ -395,44 +420,11 @@ class TabularEstimator(SavedTabular):
         return tags
 
 
-def _counted(table: Table, y: HostArray, weights: Floats, own_weights: Floats) -> tuple[Table, HostArray, Floats]:
-    """Leave out the rows that do not count.
-
-    Raises
-    ------
-    ValueError
-        If there are not two that do.
-    """
-    counted = np.flatnonzero(own_weights)
-    if len(counted) < 2:
-        raise ValueError(f"sample_weight: expected at least two rows with a weight above 0, got {len(counted)}")
-    if len(counted) == len(y):
-        return table, y, weights
-    return table.take(counted), y[counted], weights[counted]
-
-
 def has_names(X: Any) -> bool:
     """Tell whether the columns of what a user passes have names of their own."""
     if isinstance(X, np.ndarray):
         return X.dtype.names is not None
     return isinstance(X, (str, os.PathLike, Mapping, Table)) or _get_feature_names(X) is not None
-
-
-def _checked_weights(sample_weight: ArrayLike | None, known: HostArray, *, ensure_non_negative: bool = False) -> Floats:
-    """Return the weights of the rows that have a target.
-
-    Raises
-    ------
-    ValueError
-        If they are not numbers, one a row.
-    """
-    if isinstance(sample_weight, str):
-        raise ValueError(
-            f"sample_weight: expected numbers (m,), got the text {sample_weight!r}; pass the column itself"
-        )
-    refuse_masked(sample_weight, "sample_weight")
-    rows = known[:, np.newaxis]
-    return np.asarray(_check_sample_weight(sample_weight, rows, ensure_non_negative=ensure_non_negative))[known]
 
 
 def _sizes(hidden_layer_sizes: int | Sequence[int]) -> list[int]:

@@ -15,7 +15,10 @@ from deltaprop.derivation.optimizers import Adam
 from deltaprop.derivation.schedules import CosineDecay
 from deltaprop.epochs.compiled_answers import CompiledAnswers
 from deltaprop.inputs.encoded_rows import EncodedRows
+from deltaprop.ranks.base import ALONE, Ranks
+from deltaprop.ranks.failures import failing_together
 from deltaprop.stack import NetworkStack
+from deltaprop.tabular.dealt_members import DealtMembers
 from deltaprop.tabular.own_rows import outputs_of_own_rows
 from deltaprop.tabular.recipe import Deadline, Recipe
 from deltaprop.training.callbacks import EpochCallback
@@ -41,11 +44,14 @@ class Members:
         For each member, the numbers of the rows that it was validated on and has not been trained on.
     waited : float
         Seconds that it took to have the library compiled, which no time limit counts.
+    ended : bool
+        Whether a callback has ended the training.
     """
 
     stack: NetworkStack
     held_out: Sequence[Indices]
     waited: float = 0.0
+    ended: bool = False
 
     def held_out_outputs(self, rows: EncodedRows) -> tuple[Floats, Indices]:
         """Compute the outputs for rows of training by the members that were not trained on them.
@@ -97,6 +103,8 @@ class MemberTraining:
         Whether to draw a progress bar.
     callbacks : sequence of callable
         As of `NetworkStack.fit`.
+    ranks : Ranks
+        The processes that share the members.
     """
 
     Y: HostArray
@@ -107,6 +115,7 @@ class MemberTraining:
     backend: BackendName | Backend
     progress: bool
     callbacks: Sequence[EpochCallback]
+    ranks: Ranks = ALONE
 
     def stack(self, inputs: int, seeds: Sequence[int]) -> NetworkStack:
         """Make networks of so many inputs, one for each seed."""
@@ -144,20 +153,47 @@ class MemberTraining:
         Returns
         -------
         Members
-            Each with the parameters of its best epoch.
+            Each with the parameters of its best epoch; on every rank all of them.
         """
-        recipe, stack = self.recipe, self.stack(rows.shape[1], seeds)
         held_out: list[Indices] = [np.flatnonzero(folds == own) for folds, own in dealt]
         samples: list[Indices] = [np.flatnonzero(folds != own) for folds, own in dealt]
+        share = DealtMembers(self.ranks, self.callbacks)
+        numbers = share.own(len(dealt))
+        stack = self.stack(rows.shape[1], [seeds[k] for k in numbers]) if numbers else None
         limit, waited = None, 0.0
         if deadline is not None:
             # The first fit on a machine compiles the library, which may take longer than the limit.
             began = time.perf_counter()
-            CompiledAnswers.find(stack[0], [rows])
+            with failing_together(self.ranks):
+                if stack is not None:
+                    CompiledAnswers.find(stack[0], [rows])
             waited = time.perf_counter() - began
-            limit = Deadline(recipe, deadline + waited)
-            possible = limit.rows_in_time(self._rows_a_second(stack.copy(), rows, samples))
-            samples = _fewer(samples, possible, seeds)
+            limit = Deadline(self.recipe, deadline + waited)
+            possible = len(rows)
+            with failing_together(self.ranks):
+                if stack is not None:
+                    speed = self._rows_a_second(stack.copy(), rows, [samples[k] for k in numbers])
+                    possible = limit.rows_in_time(speed)
+            samples = _fewer(samples, min(self.ranks.gather(possible)), seeds)
+        watched = _fewer(held_out, max(LEAST_WATCHED, max(map(len, samples)) // WATCHED), seeds)
+        with share.together():
+            if stack is not None:
+                trained_on, watches = ([each[k] for k in numbers] for each in (samples, watched))
+                self._fit(stack, rows, trained_on, watches, limit, share)
+        whole = share.gathered(stack, lambda: self.stack(rows.shape[1], seeds))
+        return Members(whole, held_out, waited, share.ended)
+
+    def _fit(
+        self,
+        stack: NetworkStack,
+        rows: EncodedRows,
+        samples: Sequence[Indices],
+        watched: Sequence[Indices],
+        limit: Deadline | None,
+        share: DealtMembers,
+    ) -> None:
+        """Train some members on their rows, each stopped by the rows that it watches."""
+        recipe = self.recipe
         stack.fit(
             rows,
             self.Y,
@@ -166,13 +202,12 @@ class MemberTraining:
             epochs=recipe.epochs,
             sample_weight=self.weights,
             samples=samples,
-            validation_samples=_fewer(held_out, max(LEAST_WATCHED, max(map(len, samples)) // WATCHED), seeds),
+            validation_samples=watched,
             metrics=(),  # early stopping goes by the cost alone
             early_stopping=EarlyStopping(recipe.patience),
-            callbacks=[*self.callbacks, *([] if limit is None else [limit.stop])],
-            progress=self.progress,
+            callbacks=[share.epoch, *([] if limit is None else [limit.stop])],
+            progress=self.progress and self.ranks.is_first,
         )
-        return Members(stack, held_out, waited)
 
     def _rows_a_second(self, stack: NetworkStack, rows: EncodedRows, samples: Sequence[Indices]) -> float:
         """Measure how many rows a second each member of a stack is trained on, all at the same time."""

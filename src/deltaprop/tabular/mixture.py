@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -20,7 +20,6 @@ from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.stack import NetworkStack
 from deltaprop.tabular.coarse_bins import coarser, weights_of_all_bins
 from deltaprop.tabular.members import MemberTraining
-from deltaprop.training.callbacks import EpochCallback, EpochEnd, tell
 
 #: The share of each kind is found by at most so many rows.
 MOST_ROWS = 50_000
@@ -102,22 +101,22 @@ def train_mixture(
     seen_by_others = EncodedRows(rows.stored, coarser(rows.encoding, bins))
     if seen_by_others.shape == rows.shape:
         dealt, many, few = [*dealt, *dealt_to_others], many + few, 0
-    watch = _Watch(training.callbacks)
-    training, until = replace(training, callbacks=[watch.epoch]), deadline
+    until = deadline
     if deadline is not None and few:
         now = time.perf_counter()
         until = now + (deadline - now) * many / (many + few)
     first = training.train(rows, dealt, seeds[:many], until)
     outputs, members = first.held_out_outputs(rows)
     alone = Mixture(first.stack, np.full(many, 1 / many), first.held_out, outputs, members > 0)
-    if not few or watch.ended:
+    if not few or first.ended:
         return alone
     until = None if deadline is None else deadline + first.waited
     try:
         others = training.train(seen_by_others, dealt_to_others, seeds[many:], until)
     except DivergenceError as error:
         message = f"the members that see few bins are left out: {error}"
-        warnings.warn(message, RuntimeWarning, stacklevel=callers_level())
+        if training.ranks.is_first:
+            warnings.warn(message, RuntimeWarning, stacklevel=callers_level())
         return alone
     their_outputs, _ = others.held_out_outputs(seen_by_others)  # where there are others, both kinds hold out every row
     share = best_share(outputs, their_outputs, np.arange(len(rows)), cost, seeds[0])
@@ -182,15 +181,3 @@ def _joined(
     for network, trained in zip(stack, [*first, *others], strict=True):
         network.epochs_trained = trained.epochs_trained
     return stack
-
-
-class _Watch:
-    """Tells callbacks, and remembers whether one of them has ended training."""
-
-    def __init__(self, callbacks: Sequence[EpochCallback]) -> None:
-        self.callbacks, self.ended = callbacks, False
-
-    def epoch(self, event: EpochEnd) -> bool:
-        """Tell all callbacks that an epoch has ended."""
-        self.ended = tell(self.callbacks, event)
-        return self.ended

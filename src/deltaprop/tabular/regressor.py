@@ -15,6 +15,7 @@ from deltaprop.backends import Backend
 from deltaprop.backends.array_types import ArrayLike, Floats, HostArray
 from deltaprop.backends.choices import BackendName, LossName
 from deltaprop.files.model_file import Tensors
+from deltaprop.ranks.choice import RanksArgument
 from deltaprop.tabular.estimator import DTYPE, RandomState, TabularEstimator
 from deltaprop.tabular.intervals import ResidualIntervals
 from deltaprop.tabular.mixture import HeldOutCost
@@ -51,6 +52,12 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         Where to compute, as of `Network`.
     progress : bool, default False
         Draw a progress bar on standard error, or in a notebook below the cell, one for each kind of members.
+    ranks : "mpi", mpi4py communicator or None, default None
+        The processes among which the networks are shared out, each training some of them by itself; "mpi" are all that
+        ``mpiexec`` has started. More processes than networks have nothing to do. Every one makes the same estimator,
+        and fits it to the same table; rank 0 draws. All end with all networks, to the bit those of one process (but for
+        a `time_limit`, which goes further). Pickles leave a communicator behind. It needs
+        ``pip install 'deltaprop[mpi]'``.
 
     Attributes
     ----------
@@ -112,11 +119,12 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         random_state: RandomState = None,
         backend: BackendName | Backend = "auto",
         progress: bool = False,
+        ranks: RanksArgument = None,
     ) -> None:
         self.n_members, self.hidden_layer_sizes = n_members, hidden_layer_sizes
         self.categorical, self.numerical, self.drop = categorical, numerical, drop
         self.time_limit, self.random_state = time_limit, random_state
-        self.backend, self.progress = backend, progress
+        self.backend, self.progress, self.ranks = backend, progress, ranks
 
     def predict(self, X: Any, return_interval: float | None = None) -> Any:
         """Predict the quantity.

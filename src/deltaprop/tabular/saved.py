@@ -17,6 +17,7 @@ from deltaprop.backends import Backend
 from deltaprop.backends.array_types import Floats
 from deltaprop.backends.choices import BackendName
 from deltaprop.files.model_file import Tensors, in_one_line, write_model
+from deltaprop.ranks.choice import without_communicator
 from deltaprop.stack import NetworkStack
 from deltaprop.tabular.column_roles import ColumnRole, ColumnRoles
 from deltaprop.tabular.table_encoding import TableEncoding
@@ -26,7 +27,7 @@ if TYPE_CHECKING:  # files are read and written by few
     from deltaprop.tabular.saved_schema import Classes, Quantity, Tabular, TabularContent
 
 #: Parameters that are kept in another way than as they are: where to compute is chosen when a file is loaded.
-OTHERWISE = ("backend", "class_weight")
+OTHERWISE = ("backend", "class_weight", "ranks")
 #: The sum of the members' weights is 1 but for rounding.
 ROUNDING = 1e-9
 
@@ -43,6 +44,10 @@ class SavedTabular(BaseEstimator):
     _importances: Floats | None
     _roles: ColumnRoles
     _names: list[str]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave a communicator, which belongs to this process, out of a copy or a pickle."""
+        return without_communicator(super().__getstate__())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted estimator to one safetensors file, all or nothing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from deltaprop.inputs.arrays import HostData
 from deltaprop.inputs.encoded_rows import EncodedRows
 from deltaprop.inputs.sources import CheckedSource, Parts, Rows
 from deltaprop.ranks.base import Ranks
-from deltaprop.ranks.failures import known_to_all
+from deltaprop.ranks.failures import failing_together, known_to_all
 
 #: Rows of each array by which ranks tell that they have the same data.
 ROWS_COMPARED = 64
@@ -75,6 +76,28 @@ def _digest_of_rows(array: AnyArray, rows: AnyArray, backend: Backend) -> str:
 def _digest(array: HostArray) -> str:
     content = repr(array.tolist()).encode() if array.dtype.kind == "O" else np.ascontiguousarray(array).tobytes()
     return hashlib.sha256(str(array.dtype).encode() + content).hexdigest()[:16]
+
+
+def same_generator(ranks: Ranks, own: np.random.RandomState, given: object) -> np.random.RandomState:
+    """Return a generator that draws on every rank what rank 0 would draw.
+
+    A generator that the user has `given` is set to the state of rank 0's, so that it stays the same on all ranks from
+    then on. NumPy's global one stays as it is.
+
+    Raises
+    ------
+    ValueError
+        If generators are of different kinds.
+    """
+    if ranks.size == 1:
+        return own
+    state = own.get_state(legacy=False)
+    first = ranks.from_first(state)
+    with failing_together(ranks):
+        if pickle.dumps(first) != pickle.dumps(state):
+            own = own if given is own else np.random.RandomState()
+            own.set_state(first)
+    return own
 
 
 class SameParameters:

@@ -7,6 +7,7 @@ parameters, all of it vector operations that gain nothing from threads, then tak
 
 from __future__ import annotations
 
+import os
 import threading
 from functools import cache
 from pathlib import Path
@@ -92,8 +93,17 @@ def own_threads() -> int:
 
 
 def threads_of_numpy() -> int:
-    """How many threads NumPy's BLAS uses: what somebody has set for it is meant for our own threads too."""
-    return max((library.num_threads for library in _blas(of_scipy=False).lib_controllers), default=1)
+    """How many threads NumPy's BLAS uses: what somebody has set for it is meant for our own threads too.
+
+    No more than there are cores that this process may use. The BLAS counts them when it is loaded, and a process may be
+    bound to some of them later: by MPI_Init, for one.
+    """
+    return min(max((library.num_threads for library in _blas(of_scipy=False).lib_controllers), default=1), own_cores())
+
+
+def own_cores() -> int:
+    """How many cores this process may use: those that it is bound to, where the system tells, else all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache
