@@ -141,7 +141,7 @@ def test_every_pointer_of_a_plan_to_an_array_is_known():
     assert pointers - set(POINTERS) == {"gemm", "stop", "encoding", "sparse"}
     assert set(POINTERS) <= pointers
     written = {name for name, (_, writes) in POINTERS.items() if writes}
-    assert written == {"parameters", "first", "second", "scratch", "cost", "decay", "carried", "outputs"}
+    assert written == {"parameters", "first", "second", "scratch", "cost", "decay", "carried", "gradient", "outputs"}
     with pytest.raises(TypeError, match="x: expected an array of float32"):
         pointer("x", np.zeros((2, 3)), np.dtype(np.float32), (2, 3))
 

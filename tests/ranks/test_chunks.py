@@ -18,6 +18,7 @@ from deltaprop.epochs.compiled_shared import CompiledSharedEpoch
 from deltaprop.epochs.read_chunks import ReadChunks
 from deltaprop.epochs.shared_chunks import SharedChunkedEpoch
 from deltaprop.inputs import arrays
+from deltaprop.ranks.base import ONE_RANK
 from deltaprop.ranks.failures import RankError
 from deltaprop.training import data_door
 
@@ -96,6 +97,22 @@ def test_rows_that_are_uploaded_to_devices(world, case, size, monkeypatch):
     np.testing.assert_allclose(parameters, expected[0].parameters, rtol=0, atol=1e-12)
     np.testing.assert_allclose(history.cost, expected[1].cost, rtol=1e-12)
     assert all((communicator.sums[True] > 0) == (case != "dropout") for communicator in world.made)
+
+
+def test_shards_on_devices(world, tmp_path):
+    """A minibatch has not the same number of a rank's rows every time."""
+    data = np.memmap(tmp_path / "X", X.dtype, "w+", shape=X.shape), LABELS
+    data[0][...] = X
+    expected = fitted(ONE_RANK, data, backend="reference")
+
+    def run(ranks):
+        net, history = fitted(ranks, data, backend=on_device(world, ranks))
+        return net.backend.to_numpy(net.parameters), history
+
+    (parameters, history), (other, _) = run_threads(2, run)
+    assert other.tobytes() == parameters.tobytes()
+    np.testing.assert_allclose(parameters, expected[0].parameters, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(history.cost, expected[1].cost, rtol=1e-12)
 
 
 def test_a_rank_converts_its_own_rows(monkeypatch):
