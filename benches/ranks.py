@@ -77,7 +77,8 @@ def on_paper(found: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def main():
+def main() -> None:
+    """Run it from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)

@@ -64,6 +64,7 @@ class Sharding(ABC):
         How many rows a rank has at most.
     """
 
+    sizes: Indices
     count: int
     own: range
     shares: Shares
@@ -154,7 +155,7 @@ class PartSharding(Sharding):
     """
 
     def __init__(self, source: Parts, batch_size: int, ranks: Ranks) -> None:
-        self.parts = PartShards(source)
+        self.parts: PartShards = PartShards(source)
         super().__init__(self.parts.sizes, batch_size, ranks)
 
     def order(self, network: NetworkState, *, of_all: bool) -> None:

@@ -67,6 +67,9 @@ class SharedChunkedEpoch(ChunkedEpoch):
         minibatches of a chunk.
     """
 
+    chunk_shares: ChunkShares
+    ranks: Ranks
+
     def __init__(
         self,
         feed: Feed,

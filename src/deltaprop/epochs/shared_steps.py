@@ -41,6 +41,9 @@ class SharedSteps(Steps):
         It adds up the gradients of all ranks.
     """
 
+    work: dict[int, Workspace]
+    batches: dict[int, tuple[Array, Array]]
+
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         self.sum: SummedGradient = SummedGradient(task.ranks, task.network)

@@ -75,6 +75,7 @@ class FitCheckpoint:
     mlp: Hyperparameters
     path: Path
     every: int
+    ranks: Ranks
     ended: bool
     random_state: dict[str, Any]
     earlier: dict[str, Any]

@@ -32,6 +32,7 @@ class Tasks:
     workers : Workers
     """
 
+    n_jobs: int | None
     workers: Workers
 
     def __init__(self, n_jobs: int | None) -> None:

@@ -35,6 +35,9 @@ class Held:
         These, by number.
     """
 
+    content: Any
+    arrays: list[Any]
+
     def __init__(self, content: Any, arrays: list[Any]) -> None:
         self.content, self.arrays = content, arrays
 

@@ -34,6 +34,8 @@ class SharedScores:
     network: Network
     ranks: Ranks
 
+    alone: bool
+
     def __init__(self, held_out: HeldOut, network: Network, ranks: Ranks, *, alone: bool) -> None:
         self.held_out, self.network, self.ranks, self.alone = held_out, network, ranks, alone
         m = held_out.X.shape[0]

@@ -79,7 +79,8 @@ class Alone(Ranks):
         Whether ranks were asked for, and there is one.
     """
 
-    rank, size = 0, 1
+    rank: int = 0
+    size: int = 1
 
     def __init__(self, *, takes_shards: bool) -> None:
         self.takes_shards = takes_shards

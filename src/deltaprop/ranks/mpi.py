@@ -34,7 +34,8 @@ class MpiRanks(Ranks):
         from mpi4py import MPI
 
         self._mpi, self._communicator = MPI, communicator
-        self.rank, self.size = communicator.Get_rank(), communicator.Get_size()
+        self.rank: int = communicator.Get_rank()
+        self.size: int = communicator.Get_size()
 
     def sum(self, flat: AnyArray) -> None:
         """Add up an array of the host over all ranks, in place."""

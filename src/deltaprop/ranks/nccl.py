@@ -84,7 +84,8 @@ class NcclRanks(Ranks):
     captures: bool
 
     def __init__(self, ranks: Ranks, backend: CupyBackend) -> None:
-        self.rank, self.size = ranks.rank, ranks.size
+        self.rank: int = ranks.rank
+        self.size: int = ranks.size
         self._ranks, self._backend = ranks, backend
         self._holders: WeakSet[Any] = WeakSet()
         with failing_together(ranks):

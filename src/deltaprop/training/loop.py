@@ -282,6 +282,7 @@ class Fit:
     plan: FitPlan
     keeper: Checkpoint | None
     interruption: Interruption
+    ranks: Ranks
     history: History
     ended: bool
 
