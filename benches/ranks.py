@@ -3,7 +3,8 @@
     env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python -m benches.ranks [--ranks 2] [--rounds 9] [--json FILE]
 
 Each rank has one thread. One rank and all ranks take the same steps of the same minibatches, in turns; ratios are taken
-round by round. "Sum" is the sum of the gradients alone, without waiting for a slower rank.
+round by round. "Sum" is the sum of the gradients alone, without waiting for a slower rank. The cores of a virtual
+machine may lie near each other or far apart, and change places: then the sum takes up to five times as long.
 """
 
 import argparse
