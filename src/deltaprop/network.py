@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from deltaprop.arguments import (
@@ -19,7 +20,6 @@ from deltaprop.backends.array_types import ArrayLike
 from deltaprop.backends.choices import MetricName
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction
-from deltaprop.derivation.optimizers import SGD
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.files.atomic_file import check_writable
 from deltaprop.files.saved_network import SavedNetwork
@@ -27,13 +27,13 @@ from deltaprop.inputs.sources import CheckedSource
 from deltaprop.lecture.shown_network import ShownNetwork
 from deltaprop.network_function import NetworkFunction
 from deltaprop.ranks.choice import RanksArgument, find_ranks
-from deltaprop.ranks.failures import failing_together, waiting_for_none
+from deltaprop.ranks.failures import ending_all_on_failure, failing_together
 from deltaprop.reports.history import History
 from deltaprop.training import loop
 from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.early_stopping import EarlyStopping
 from deltaprop.training.exclusive import training_of
-from deltaprop.training.fit_arguments import Validation, check_early_stopping, with_validation
+from deltaprop.training.fit_arguments import Validation, check_early_stopping, check_optimizer, with_validation
 from deltaprop.training.loop import FitPlan
 from deltaprop.training.metrics import Metric
 from deltaprop.training.scored_network import ScoredNetwork
@@ -244,38 +244,37 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
             If no epoch had a number that early stopping could go by.
         """
         together = find_ranks(ranks)
-        with failing_together(together):
-            objective = Objective(l2, l2_scaling, reduction)
-            inputs, targets, weights = self._door.training_data(X, Y, sample_weight, batch_size, together)
-            samples = (inputs, targets, weights)
-            samples, held_out, resolved = with_validation(self, samples, validation, metrics, together)
-            if optimizer is not None and not isinstance(optimizer, Optimizer):
-                raise TypeError(f"optimizer: expected a dp.Optimizer (SGD, Adam, AdamW or your own), got {optimizer!r}")
-            plan = FitPlan(
-                optimizer=optimizer or SGD(),
-                batch_size=None if batch_size is None else check_whole_number("batch_size", batch_size, least=1),
-                epochs=check_whole_number("epochs", epochs, least=1),
-                objective=objective,
-                shuffle=check_bool("shuffle", shuffle),
-                dropout=check_dropout(dropout, len(self.layer_sizes) - 2),
-                metrics=resolved,
-                early_stopping=early_stopping,
-                callbacks=check_callables("callbacks", callbacks),
-                progress=check_bool("progress", progress),
-                checkpoint=checkpoint,
-                checkpoint_every=check_whole_number("checkpoint_every", checkpoint_every, least=1),
-                resume=check_bool("resume", resume),
-                ranks=together,
-            )
-            if resume and checkpoint is None:
-                raise ValueError("resume: expected a checkpoint to go on from, got checkpoint=None")
-            if checkpoint is not None and together.is_first:
-                check_writable(check_path("checkpoint", checkpoint))
-            if batch_size is None and isinstance(inputs, CheckedSource):
-                raise ValueError("batch_size: expected a number with data that are read part by part, got None")
-            if early_stopping is not None:
-                check_early_stopping(early_stopping, resolved, held_out is not None)
-        with waiting_for_none(together), training_of(self):
+        with ending_all_on_failure(together), ExitStack() as busy:
+            with failing_together(together):
+                objective = Objective(l2, l2_scaling, reduction)
+                inputs, targets, weights = self._door.training_data(X, Y, sample_weight, batch_size, together)
+                given = (inputs, targets, weights)
+                samples, held_out, resolved = with_validation(self, given, validation, metrics, together)
+                plan = FitPlan(
+                    optimizer=check_optimizer(optimizer),
+                    batch_size=None if batch_size is None else check_whole_number("batch_size", batch_size, least=1),
+                    epochs=check_whole_number("epochs", epochs, least=1),
+                    objective=objective,
+                    shuffle=check_bool("shuffle", shuffle),
+                    dropout=check_dropout(dropout, len(self.layer_sizes) - 2),
+                    metrics=resolved,
+                    early_stopping=early_stopping,
+                    callbacks=check_callables("callbacks", callbacks),
+                    progress=check_bool("progress", progress),
+                    checkpoint=checkpoint,
+                    checkpoint_every=check_whole_number("checkpoint_every", checkpoint_every, least=1),
+                    resume=check_bool("resume", resume),
+                    ranks=together,
+                )
+                if resume and checkpoint is None:
+                    raise ValueError("resume: expected a checkpoint to go on from, got checkpoint=None")
+                if checkpoint is not None and together.is_first:
+                    check_writable(check_path("checkpoint", checkpoint))
+                if batch_size is None and isinstance(inputs, CheckedSource):
+                    raise ValueError("batch_size: expected a number with data that are read part by part, got None")
+                if early_stopping is not None:
+                    check_early_stopping(early_stopping, resolved, held_out is not None)
+                busy.enter_context(training_of(self))
             return loop.train(self, *samples, held_out, plan)
 
     def fit_full_batch(

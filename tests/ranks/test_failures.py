@@ -16,6 +16,7 @@ from deltaprop.ranks.failures import RankError, decided, failing_together, is_kn
 from deltaprop.ranks.launchers import Launched, launched
 from deltaprop.training.callbacks import Callback
 from deltaprop.training.checkpoint import read_checkpoint
+from deltaprop.training.exclusive import training_of
 
 
 def errors(found):
@@ -47,6 +48,113 @@ def test_rank_0_decides_and_fails_for_all():
     first, second = errors(outcomes(2, lambda ranks: decided(ranks, lambda: 1 // 0)))
     assert isinstance(first, ZeroDivisionError)
     assert "rank 0 failed: ZeroDivisionError" in str(second)
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt(), SystemExit(3)], ids=repr)
+def test_all_end_as_one_was_asked_to(ending):
+    def run(ranks):
+        with failing_together(ranks):
+            if ranks.rank == 1:
+                raise ending
+
+    def decide():
+        raise ending
+
+    for found in (errors(outcomes(2, run)), errors(outcomes(2, lambda ranks: decided(ranks, decide)))):
+        assert [type(error) for error in found] == [type(ending)] * 2
+        assert [getattr(error, "code", 3) for error in found] == [3, 3]
+
+
+def test_a_schedule_that_ends_the_process_ends_all(tmp_path):
+    def schedule(epoch, history):
+        if epoch == 2:
+            raise SystemExit(4)
+        return 0.1
+
+    options = {"optimizer": dp.SGD(schedule), "checkpoint": tmp_path / "run.safetensors"}
+    assert [error.code for error in errors(outcomes(3, lambda ranks: fitted(ranks, **options)))] == [4] * 3
+
+
+def test_two_weights_that_change_places_on_rank_0_do_so_on_all():
+    def swap(event):
+        flat = event.network.parameters
+        flat[[0, 1]] = flat[[1, 0]]
+
+    found = run_threads(2, lambda ranks: fitted(ranks, callbacks=[swap]))
+    assert_same_bits(found)
+
+
+class Clips(Callback):
+    every_steps = 1
+
+    def __init__(self, when):
+        self.when = when
+
+    def clip(self, when, event):
+        if when == self.when:
+            np.clip(event.network.parameters, -0.2, 0.2, out=event.network.parameters)
+            event.network.seed = 17
+
+    def on_epoch_begin(self, event):
+        self.clip("begin of an epoch", event)
+
+    def on_step_end(self, event):
+        self.clip("step", event)
+
+    def on_epoch_end(self, event):
+        self.clip("end of an epoch", event)
+
+    def on_fit_end(self, event):
+        self.clip("end", event)
+
+
+@pytest.mark.parametrize("when", ["begin of an epoch", "step", "end of an epoch", "end"])
+def test_what_a_callback_changes_at_any_time_is_changed_on_all(when):
+    found = run_threads(3, lambda ranks: fitted(ranks, callbacks=[Clips(when)]))
+    assert_same_bits(found)
+    assert {net.seed for net, _ in found} == {17}
+    assert_same(found[0], fitted(None, callbacks=[Clips(when)]))
+
+
+@pytest.mark.parametrize("options", [{"checkpoint": True}, {"checkpoint_every": 3}], ids=str)
+def test_whether_there_is_a_checkpoint_has_to_be_the_same(options, tmp_path):
+    path = {"checkpoint": tmp_path / "run.safetensors"}
+
+    def run(ranks):
+        given = path if "checkpoint" in options else path | options
+        return fitted(ranks, **(given if ranks.rank else {} if "checkpoint" in options else path))
+
+    for error in errors(outcomes(2, run)):
+        assert "ranks: expected the same " in str(error)
+        assert "checkpoint" in str(error)
+
+
+def test_rank_0_says_whether_to_resume(tmp_path):
+    path = tmp_path / "run.safetensors"
+    fitted(None, checkpoint=path, epochs=2)
+    found = run_threads(2, lambda ranks: fitted(ranks, checkpoint=path, resume=not ranks.rank, epochs=4))
+    assert_same_bits(found)
+    assert_same(found[0], fitted(None, epochs=4))
+
+
+def test_a_metric_that_is_no_number_is_refused_on_all():
+    options = {"validation": (X[:9], Y[:9]), "metrics": [lambda h, y: (i for i in "ab")]}
+    first, second = errors(outcomes(2, lambda ranks: fitted(ranks, **options)))
+    assert "metrics: expected a number from" in str(first)
+    assert isinstance(second, RankError)
+
+
+def test_a_network_that_another_call_trains_is_refused_on_all():
+    def run(ranks):
+        net = dp.Network([9, 8, 3], loss="categorical_cross_entropy", backend="numpy")
+        if ranks.rank:
+            return net.fit(X, Y, ranks=ranks)
+        with training_of(net):
+            return net.fit(X, Y, ranks=ranks)
+
+    first, second = errors(outcomes(2, run))
+    assert "is being trained by another call" in str(first)
+    assert isinstance(second, RankError)
 
 
 @pytest.mark.parametrize("wrong", ["argument", "data"])

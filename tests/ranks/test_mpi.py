@@ -1,5 +1,6 @@
 """Processes under mpiexec: trained, killed and resumed, and ended together."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,7 +13,8 @@ import pytest
 from mpiexec import end, needs_mpi, run_ranks, start_ranks, wait_for
 from trains import WAYS, trained
 
-from deltaprop.ranks.launchers import VARIABLES
+from deltaprop.ranks.launchers import VARIABLES, LauncherError
+from deltaprop.ranks.mpi import mpi_ranks
 
 SCRIPT = Path(__file__).with_name("trains.py")
 #: A rank that is gone ends the others within so many seconds.
@@ -80,6 +82,7 @@ def test_a_signal_to_one_process_ends_all_and_loses_nothing(tmp_path):
     ("mode", "told"),
     [
         ("callback", ["LookupError: a callback of rank 0", "RankError: rank 0 failed: LookupError"]),
+        ("caught", ["LookupError: which rank 0 does not catch"]),
         ("diverges", ["DivergenceError: training diverged"]),
         ("afterwards", ["LookupError: after training, on rank 1"]),
     ],
@@ -105,8 +108,15 @@ dp.Network([2, 3, 1], backend="numpy").fit(np.zeros((8, 2)), np.zeros(8), ranks=
     )
     assert done.returncode == 1
     if "MPI cannot be had" not in done.stderr:  # the library is found by mpiexec alone
-        assert "BackendError: ranks: expected 4 ranks, as " in done.stderr
+        assert "LauncherError: ranks: expected 4 ranks, as " in done.stderr
         assert f"({variable}=4), got 1 from " in done.stderr
+
+
+def test_a_process_that_a_rank_has_started_is_refused(monkeypatch):
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: "the rank")
+    with pytest.raises(LauncherError, match="ranks: expected a process that mpiexec of Open MPI has started, got one"):
+        mpi_ranks("mpi")
 
 
 def test_the_import_leaves_mpi_alone():

@@ -45,9 +45,21 @@ def test_a_pickle_keeps_mpi_and_leaves_a_communicator_behind():
     fitted = classifier(None).fit(X, LABELS).set_params(ranks="mpi")
     assert pickle.loads(pickle.dumps(fitted)).ranks == "mpi"
     fitted.set_params(ranks=Communicator())
-    for again in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):
-        assert again.ranks is None
+    again = pickle.loads(pickle.dumps(fitted))
+    assert again.ranks is None
+    np.testing.assert_array_equal(again.predict(X), fitted.predict(X))
+
+
+@pytest.mark.parametrize("ranks", ["mpi", Communicator()], ids=["mpi", "communicator"])
+def test_copies_in_this_process_keep_the_ranks(ranks):
+    fitted = classifier(None).fit(X, LABELS).set_params(ranks=ranks)
+    for again in (copy.copy(fitted), copy.deepcopy(fitted)):
+        assert again.ranks is ranks
         np.testing.assert_array_equal(again.predict(X), fitted.predict(X))
+    for unfitted in (fitted, dp.TabularClassifier(ranks=ranks), make_pipeline(fitted)):
+        of_clone = clone(unfitted).get_params()
+        assert [value for name, value in of_clone.items() if name.endswith("ranks")] == [ranks]
+    assert not hasattr(clone(fitted), "coefs_")
 
 
 def test_skops_keeps_it():

@@ -145,8 +145,8 @@ def test_a_fault_in_training_ends_all(kind):
     first, second, third = outcomes(3, run)
     assert isinstance(second.error, kind)
     for other in (first, third):
-        assert isinstance(other.error, RankError)
-        assert str(other.error) == f"rank 1 failed: {kind.__name__}: on rank 1"
+        assert isinstance(other.error, kind if kind is KeyboardInterrupt else RankError)
+        assert str(other.error) == ("" if kind is KeyboardInterrupt else f"rank 1 failed: {kind.__name__}: on rank 1")
     assert [each.aborted for each in (first, second, third)] == [False] * 3
 
 
@@ -254,7 +254,7 @@ def test_the_parameter(tmp_path):
     fitted = classifier(ALONE).fit(TABLE, LABELS)
     assert fitted.ranks is ALONE
     assert pickle.loads(pickle.dumps(fitted.set_params(ranks="mpi"))).ranks == "mpi"
-    assert copy.deepcopy(fitted.set_params(ranks=Communicator())).ranks is None
+    assert isinstance(copy.deepcopy(fitted.set_params(ranks=Communicator())).ranks, Communicator)
     fitted.set_params(ranks="mpi").save(tmp_path / "model.safetensors")
     again: Any = dp.load(tmp_path / "model.safetensors")
     assert again.ranks is None  # where it is loaded, there may be no others

@@ -2,6 +2,7 @@
 
 import re
 import threading
+import warnings
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from threads import ThreadRanks, run_threads
 import deltaprop as dp
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.parameters import Parameters
-from deltaprop.epochs.shares import even_shares
+from deltaprop.epochs.shares import even_shares, warn_of_idle
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.ranks.base import ALONE
 from deltaprop.reports.progress import Silent
@@ -207,6 +208,16 @@ def test_shares_are_even_and_whole(size):
         np.testing.assert_array_equal(part.rows + 10, shares.rows[shares.starts[1] : shares.starts[3]])
         rows.append(shares.rows)
     assert sorted(np.concatenate(rows)) == list(range(34))
+
+
+def test_ranks_without_rows_are_warned_of():
+    first, second = (ThreadRanks(rank, [None] * 3, threading.Barrier(3)) for rank in (0, 1))
+    with pytest.warns(RuntimeWarning, match="ranks: 2 of 3 ranks have no rows to train on, as a minibatch has 1"):
+        warn_of_idle(first, 1, "a minibatch has 1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_idle(second, 1, "rank 0 has warned")
+        warn_of_idle(first, 3, "all have some")
 
 
 def test_one_sum_a_step_and_nothing_for_one_rank():

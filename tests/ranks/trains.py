@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import deltaprop as dp
+from deltaprop.ranks.failures import RankError
 from deltaprop.training.callbacks import EpochCallback
 
 RNG = np.random.default_rng(11)
@@ -62,6 +63,15 @@ def main(folder: Path, mode: str) -> None:
         trained("mpi", callbacks=[fails])
     elif mode == "diverges":
         trained("mpi", optimizer=dp.SGD(1e300), l2=1e10)
+    elif mode == "caught":
+
+        def ends(event):
+            raise LookupError("which rank 0 does not catch")
+
+        try:
+            trained("mpi", callbacks=[ends])
+        except RankError:
+            trained("mpi")
     elif mode == "afterwards":
         trained("mpi")
         if os.environ["RANK_OF_TEST"] == "1":

@@ -33,7 +33,9 @@ def try_rates(
     state = _copied(task)
     cost = network.backend.zeros((), np.float64)
     decay = network.backend.zeros((), np.float64)
-    ours = replace(task, network=network, state=state, cost=cost, decay=decay, dropout=(), shuffled=True, ranks=ALONE)
+    ours = replace(
+        task, network=network, state=state, cost=cost, decay=decay, dropout=(), shuffled=True, ranks=ALONE, shares=None
+    )
     steps = Steps(ours)
     steps.make_buffers(shuffled=True)
     costs: list[float] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import lru_cache
@@ -13,8 +12,7 @@ import numpy as np
 from deltaprop.backends.array_types import Indices
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.random_numbers import shard_generator
-from deltaprop.epochs.shares import Shares
-from deltaprop.errors import callers_level
+from deltaprop.epochs.shares import Shares, warn_of_idle
 from deltaprop.inputs.shards import PartShards, starts_of_shards
 from deltaprop.inputs.sources import Parts, Rows, Source
 from deltaprop.ranks.base import Ranks
@@ -178,12 +176,7 @@ def sharding_of(source: Source, batch_size: int, ranks: Ranks, *, shuffled: bool
         sharding = RowSharding(source.shape[0], batch_size, ranks)
     elif isinstance(source, Parts) and source.by_number:
         sharding = PartSharding(source, batch_size, ranks)
-    if sharding is not None and sharding.count < ranks.size and ranks.is_first:
-        idle = ranks.size - sharding.count
-        warnings.warn(
-            f"ranks: {idle} of {ranks.size} ranks have no rows to train on, as these data can be shared out over "
-            f"{sharding.count} ranks at most ({source.describe()})",
-            RuntimeWarning,
-            stacklevel=callers_level(),
-        )
+    if sharding is not None:
+        why = f"these data can be shared out over {sharding.count} ranks at most ({source.describe()})"
+        warn_of_idle(ranks, sharding.count, why)
     return sharding

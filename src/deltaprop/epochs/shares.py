@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ import numpy as np
 from deltaprop.backends.array_types import AnyArray, Indices
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.derivation.state import NetworkState
+from deltaprop.errors import callers_level
 from deltaprop.ranks.base import Ranks
 from deltaprop.ranks.failures import raise_on_all
 
@@ -66,6 +68,18 @@ def even_shares(sizes: Sequence[int], ranks: Ranks) -> Shares:
     m = np.array(sizes, np.int64)
     first, end = (m * rank // ranks.size for rank in (ranks.rank, ranks.rank + 1))
     return Shares(_starts(end - first), _starts(m), first)
+
+
+def warn_of_idle(ranks: Ranks, busy: int, why: str) -> None:
+    """Warn on rank 0 if some ranks have nothing to do, since at most `busy` of them have rows to train on.
+
+    Warns
+    -----
+    RuntimeWarning
+    """
+    if busy < ranks.size and ranks.is_first:
+        idle = f"{ranks.size - busy} of {ranks.size} ranks have no rows to train on"
+        warnings.warn(f"ranks: {idle}, as {why}", RuntimeWarning, stacklevel=callers_level())
 
 
 def _starts(counts: Indices) -> Indices:

@@ -18,7 +18,7 @@ from deltaprop.epochs.chunked import ChunkedEpoch
 from deltaprop.epochs.engines import find_epoch
 from deltaprop.epochs.interruption import Interruption, Paused
 from deltaprop.epochs.random_numbers import dropout_stream
-from deltaprop.epochs.shares import Shares, even_shares
+from deltaprop.epochs.shares import Shares, even_shares, warn_of_idle
 from deltaprop.epochs.step_marks import StepMarks
 from deltaprop.epochs.steps import Steps
 from deltaprop.epochs.task import Pass, RefusedError, Task, Terms, WholeEpoch, minibatch_sizes, weigh_samples
@@ -158,6 +158,7 @@ class Trainer:
         sizes = minibatch_sizes(self.samples, self.batch_size) if shares is None else shares.sizes
         if shares is None and self.ranks.size > 1:
             shares = even_shares(sizes, self.ranks)
+            warn_of_idle(self.ranks, sizes[0], f"a minibatch has {sizes[0]} rows at most")
         self.sizes: tuple[int, ...] = sizes
         self.shares: Shares | None = shares
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,23 +14,11 @@ from deltaprop.estimators.records import Records
 from deltaprop.network import Network
 from deltaprop.ranks.base import Ranks
 from deltaprop.ranks.choice import find_ranks
-from deltaprop.ranks.failures import failing_together, waiting_for_none
+from deltaprop.ranks.failures import failing_together
 from deltaprop.training.agreement import require_same, same_generator, sample_of
 
 #: Parameters that rank 0 alone goes by, that say where a rank computes, or that are compared in another form.
 RANKS_MAY_DIFFER = {"verbose", "progress", "callbacks", "backend", "ranks", "class_weight", "random_state"}
-#: What a single process needs no stages for.
-NOTHING = nullcontext()
-
-
-def stage(ranks: Ranks) -> AbstractContextManager[object]:
-    """Return `failing_together`, which takes a while to make, where there are others."""
-    return NOTHING if ranks.size == 1 else failing_together(ranks)
-
-
-def waiting(ranks: Ranks) -> AbstractContextManager[object]:
-    """Return `waiting_for_none` in the same way."""
-    return NOTHING if ranks.size == 1 else waiting_for_none(ranks)
 
 
 def ranks_of(mlp: Hyperparameters) -> Ranks:
@@ -46,7 +33,7 @@ def ranks_of(mlp: Hyperparameters) -> Ranks:
     """
     ranks = find_ranks(mlp.ranks)
     if mlp.ranks is not None:
-        with stage(ranks):
+        with failing_together(ranks):
             if mlp.solver == "lbfgs":
                 raise ValueError(
                     "ranks: expected None with solver='lbfgs', which trains on all samples at once; ranks share the "

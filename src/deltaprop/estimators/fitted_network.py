@@ -22,12 +22,12 @@ from deltaprop.estimators.hyperparameters import ACTIVATION_NAMES, BACKEND_NAMES
 from deltaprop.estimators.inputs import checked_inputs
 from deltaprop.inputs.arrays import HostData, is_above_limit, stays_on_host, takes_much_memory
 from deltaprop.network import Network
-from deltaprop.ranks.choice import without_communicator
+from deltaprop.ranks.copies import RanksInCopies
 from deltaprop.training import evaluation
 
 
 @methods_on_its_device
-class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class FittedNetwork(RanksInCopies, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """An estimator whose ``coefs_`` and ``intercepts_`` are the parameters of a network.
 
     Training and prediction use the network. The two lists share its memory; where they had to be copied from a device,
@@ -141,10 +141,9 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the network out of a pickle, which is made anew from ``coefs_``, and a communicator of this process."""
+        """Leave the network out of a pickle, which is made anew from ``coefs_``."""
         state: Any = super().__getstate__()
-        state = {name: value for name, value in state.items() if name not in ("_network", "_handed_out", "_reseeded")}
-        return without_communicator(state)
+        return {name: value for name, value in state.items() if name not in ("_network", "_handed_out", "_reseeded")}
 
     # -- what a fitted network is asked -------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from deltaprop.epochs.way_log import log_way
 from deltaprop.errors import callers_level
 from deltaprop.estimators.fit_checkpoint import FitCheckpoint
 from deltaprop.estimators.fit_data import NO_SCORE, HeldOut, Training
-from deltaprop.estimators.fit_ranks import require_same_fit, stage
+from deltaprop.estimators.fit_ranks import require_same_fit
 from deltaprop.estimators.hyperparameters import Hyperparameters
 from deltaprop.estimators.objective import MinibatchObjective, constant_cost
 from deltaprop.estimators.records import Records
@@ -103,7 +103,7 @@ class MinibatchFit:
             records.optimizer = step_rule(mlp, self.network)
         self.rule: StepRule = records.optimizer
         records.stopping.adaptive = self.rule.schedule == "adaptive"
-        with stage(ranks):
+        with failing_together(ranks):
             self.rule.go_on_with(self.network)
             self._prepare(self._batch_size())
         of_call = {"partial_fit": incremental, "checkpoint": keeper is not None, "rate": self.rule.learning_rate}
@@ -116,7 +116,7 @@ class MinibatchFit:
         self.keeper: FitCheckpoint | None = keeper
         if keeper is not None:
             keeper.open(self)
-        with stage(ranks):
+        with failing_together(ranks):
             self.listeners: Listeners = Listeners(callbacks, self.network, self.epochs, self.history)
         done: int = records.n_iter if held_out is not None else 0
         self.scored_before: int = len(records.validation_scores or ()) - done
@@ -161,15 +161,6 @@ class MinibatchFit:
                 alone = self.mlp.scoring is not None
                 self._shared_scores = SharedScores(self.held_out, self.network, ranks, alone=alone)
 
-    def _on_first(self, decide: Callable[[], T]) -> T:
-        """Call `decide` on rank 0, and return what it returned on every rank; a KeyboardInterrupt is one for all."""
-        if self.ranks.size == 1:
-            return decide()
-        value, interrupted = decided(self.ranks, lambda: _heard(decide))
-        if interrupted:
-            raise known_to_all(KeyboardInterrupt())
-        return value  # type: ignore[return-value]
-
     def warn(self, message: str, category: type[Warning] = UserWarning) -> None:
         """Warn of something at the line that called this package; of several ranks, rank 0 does."""
         if self.ranks.is_first:
@@ -186,8 +177,9 @@ class MinibatchFit:
             told = self.listeners.training(self.mlp._described, self.trainer.try_rates)
             if not decided(self.ranks, lambda: listening.enter_context(told)):
                 self._epochs()
-            with stage(self.ranks):
+            with failing_together(self.ranks):
                 listening.close()
+        self._same_parameters()
         # The next call may go on with what has been prepared; large samples are not held for it.
         small = self.incremental and self.samples * self.network.layer_sizes[0] <= MOST_ENTRIES
         self.rule.way = self.trainer.whole_epoch if small and self.ranks.size == 1 else None
@@ -204,17 +196,17 @@ class MinibatchFit:
             ):
                 goes_on = self.keeper is None or not self.keeper.ended
                 if records.n_iter and goes_on:  # a fit that was resumed
-                    self._on_first(self._warn_of_last_epoch)
+                    decided(ranks, self._warn_of_last_epoch)
                 while goes_on and records.n_iter < self.epochs:
                     goes_on = self._epoch(progress)
         except KeyboardInterrupt as error:
             if ranks.size > 1 and not is_known_to_all(error):
                 raise  # the others would wait
-            with stage(ranks):
+            with failing_together(ranks):
                 self.warn("Training interrupted by user.")
         self._same_parameters()
         if records.stopping.early_stopping:
-            with stage(ranks):
+            with failing_together(ranks):
                 self._restore_best()
 
     def _obey(self) -> None:
@@ -251,7 +243,6 @@ class MinibatchFit:
     def _epoch(self, progress: Progress) -> bool:
         """Train one epoch and record it; return whether training goes on."""
         records, history, began = self.records, self.history, time.perf_counter()
-        self._same_parameters()
         cost, decay = self._train(progress)
         records.loss = cost + decay
         records.loss_curve.append(records.loss)
@@ -277,7 +268,7 @@ class MinibatchFit:
             is_best = records.best_parameters is not best
             return goes_on, records.stopping, rule.learning_rate, is_best, records.loss, history.seconds[-1]
 
-        goes_on, stopping, rate, is_best, loss, seconds = self._on_first(judge)
+        goes_on, stopping, rate, is_best, loss, seconds = decided(self.ranks, judge)
         if not self.ranks.is_first:
             records.stopping, rule.learning_rate, records.loss = stopping, rate, loss
             records.loss_curve[-1] = history.cost[-1] = loss
@@ -327,7 +318,8 @@ class MinibatchFit:
         drawn, epoch = self.order_next(), records.n_iter + 1
         order = drawn if self.shuffled else None
         if self._told_of_epochs:
-            self._on_first(partial(self.listeners.epoch_begins, epoch))
+            decided(self.ranks, partial(self.listeners.epoch_begins, epoch))
+        self._same_parameters()
         marks = self.listeners.marks(trainer, epoch)
         try:
             trainer.epoch(rate, order, progress, marks=marks, pause=self.interruption)
@@ -384,11 +376,3 @@ class MinibatchFit:
             )
         elif records.best_parameters is not None:
             self.network.parameters = records.best_parameters
-
-
-def _heard(decide: Callable[[], T]) -> tuple[T | None, bool]:
-    """Call a function; return what it returned, and whether it was interrupted."""
-    try:
-        return decide(), False
-    except KeyboardInterrupt:
-        return None, True

@@ -6,6 +6,7 @@ import operator
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from typing import Any, Self, cast
 
 import numpy as np
@@ -25,7 +26,7 @@ from deltaprop.estimators.class_targets import ClassTargets
 from deltaprop.estimators.drawing import Reseeded, draw_parameters, split_rows
 from deltaprop.estimators.fit_checkpoint import FitCheckpoint
 from deltaprop.estimators.fit_data import NOT_FINITE, CheckedData, HeldOut, Training, check_weights
-from deltaprop.estimators.fit_ranks import ranks_of, same_beginning, stage, waiting
+from deltaprop.estimators.fit_ranks import ranks_of, same_beginning
 from deltaprop.estimators.fit_tasks import CallbackSupport, FitTasks
 from deltaprop.estimators.fitted_network import FittedNetwork
 from deltaprop.estimators.hyperparameters import Hyperparameters, our_name
@@ -37,7 +38,7 @@ from deltaprop.inputs.arrays import HostData, divisible
 from deltaprop.inputs.sources import converted_rows
 from deltaprop.network import Network
 from deltaprop.ranks.base import Ranks
-from deltaprop.ranks.failures import known_to_all
+from deltaprop.ranks.failures import ending_all_on_failure, failing_together, known_to_all
 from deltaprop.training.agreement import same_generator
 from deltaprop.training.callbacks import EpochCallback
 from deltaprop.training.exclusive import training_of
@@ -105,7 +106,7 @@ class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedN
         these.
         """
         ranks = ranks_of(self)
-        with waiting(ranks):
+        with ending_all_on_failure(ranks):
             self._fit_by_ranks(ranks, (X, y, sample_weight), validation_data, checkpoints, incremental=incremental)
         return self
 
@@ -114,7 +115,7 @@ class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedN
     ) -> None:
         """Do what `_fit` does. Every rank comes here with the same data; what is drawn is the same on all."""
         X, y, sample_weight = data
-        with stage(ranks):
+        with failing_together(ranks):
             keeper = FitCheckpoint.of(self, *checkpoints, ranks)
             hidden = self._hidden_layer_sizes()
             self._activations(len(hidden))
@@ -129,7 +130,7 @@ class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedN
             self.n_outputs_: int = targets.shape[1]
             self._random_state = self._generator(incremental=incremental)
         self._random_state = same_generator(ranks, self._random_state, self.random_state)
-        with stage(ranks):
+        with failing_together(ranks):
             before = self._begin([X.shape[1], *hidden, self.n_outputs_], X, first=first)
             network = self._network
             if any(dropout):
@@ -137,10 +138,12 @@ class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedN
             if keeper is not None:
                 self._random_state = keeper.begin(self._random_state, network)
         self._random_state = same_beginning(ranks, self._random_state, self.random_state, network)
-        with stage(ranks):
+        with failing_together(ranks):
             part, held_out = self._split(X, targets, weights, validation_data)
             training = self._training(*part, dropout)
-        with training_of(network):
+        with ExitStack() as busy:
+            with failing_together(ranks):
+                busy.enter_context(training_of(network))
             if self.solver == "lbfgs":
                 self._train_by_full_batch(training, held_out, callbacks)
             else:

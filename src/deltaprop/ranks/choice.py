@@ -58,9 +58,3 @@ def summing_on(backend: Backend, ranks: Ranks) -> AbstractContextManager[Ranks]:
 
     cuda: Any = backend
     return NcclRanks(ranks, cuda)
-
-
-def without_communicator(state: dict[str, Any]) -> dict[str, Any]:
-    """Return the attributes of an estimator for a copy or a pickle, in which "mpi" stays."""
-    is_of_process = not isinstance(state.get("ranks"), str | None)
-    return state | {"ranks": None} if is_of_process else state

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple, TypeVar
 
 from deltaprop.ranks.base import Ranks
 
@@ -15,20 +16,21 @@ class RankError(RuntimeError):
     """Another rank has failed; the message says which, and how."""
 
 
-@contextmanager
-def failing_together(ranks: Ranks) -> Iterator[None]:
-    """Wait at the end for all ranks; if one of them has failed within, all do.
+def failing_together(ranks: Ranks) -> AbstractContextManager[None]:
+    """Return a context that waits at its end for all ranks; if one of them has failed within, all do.
 
     Within, no rank waits for another.
 
     Raises
     ------
     RankError
-        If another rank has failed and this one has not.
+        If another rank has failed and this one has not; see `raise_on_all`.
     """
-    if ranks.size == 1:
-        yield
-        return
+    return nullcontext() if ranks.size == 1 else _failing_together(ranks)
+
+
+@contextmanager
+def _failing_together(ranks: Ranks) -> Iterator[None]:
     failure: BaseException | None = None
     try:
         yield
@@ -39,36 +41,44 @@ def failing_together(ranks: Ranks) -> Iterator[None]:
 
 
 def raise_on_all(ranks: Ranks, failure: BaseException | None) -> None:
-    """Raise the failure of this rank, or tell of another rank's; all ranks come here."""
-    told = ranks.gather(None if failure is None else _in_words(failure))
+    """Raise the failure of this rank, or tell of another rank's; all ranks come here.
+
+    Raises
+    ------
+    KeyboardInterrupt, SystemExit
+        If the other rank was asked to end, for all end in the same way then.
+    RankError
+        If it has failed otherwise.
+    """
+    told = ranks.gather(None if failure is None else _tell(failure))
     if failure is not None:
         raise known_to_all(failure)
-    rank, words = next((rank, words) for rank, words in enumerate(told) if words is not None)
-    raise known_to_all(RankError(f"rank {rank} failed: {words}"))
+    rank, heard = next((rank, heard) for rank, heard in enumerate(told) if heard is not None)
+    raise known_to_all(_elsewhere(rank, heard))
 
 
 def decided(ranks: Ranks, decide: Callable[[], T]) -> T:
-    """Call `decide` on rank 0 alone, and return what it returned on every rank.
+    """Call `decide` on rank 0 alone, and return what it returned, which can be pickled, on every rank.
 
     Raises
     ------
     RankError
-        If it failed there; rank 0 raises its own exception.
+        If it failed there, as `raise_on_all` has it; rank 0 raises its own exception.
     """
     if ranks.size == 1:
         return decide()
-    outcome: tuple[T | None, str | None] = (None, None)
+    outcome: tuple[T | None, Told | None] = (None, None)
     failure: BaseException | None = None
     if ranks.is_first:
         try:
             outcome = decide(), None
         except BaseException as error:  # noqa: BLE001  (it is raised as soon as the others know)
-            failure, outcome = error, (None, _in_words(error))
-    value, words = ranks.from_first(outcome)
+            failure, outcome = error, (None, _tell(error))
+    value, heard = ranks.from_first(outcome)
     if failure is not None:
         raise known_to_all(failure)
-    if words is not None:
-        raise known_to_all(RankError(f"rank 0 failed: {words}"))
+    if heard is not None:
+        raise known_to_all(_elsewhere(0, heard))
     return value  # type: ignore[return-value]
 
 
@@ -83,23 +93,43 @@ def is_known_to_all(error: BaseException) -> bool:
     return getattr(error, "_is_known_to_all_ranks", False)
 
 
+def ending_all_on_failure(ranks: Ranks) -> AbstractContextManager[None]:
+    """Return a context that ends all ranks if an exception leaves this one within that the others do not know of.
+
+    They would wait for ever.
+    """
+    return nullcontext() if ranks.size == 1 else _ending_all_on_failure(ranks)
+
+
 @contextmanager
-def waiting_for_none(ranks: Ranks) -> Iterator[None]:
-    """End all ranks if an exception leaves this one within that the others do not know of: they would wait for ever."""
+def _ending_all_on_failure(ranks: Ranks) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if ranks.size > 1 and not is_known_to_all(error):
-            _print(error)
+        if not is_known_to_all(error):
+            traceback.print_exception(error)
             ranks.abort()
         raise
 
 
-def _print(error: BaseException) -> None:
-    import traceback
+class Told(NamedTuple):
+    """What other ranks are told of an exception: its name and words, and whether it asks the process to end."""
 
-    traceback.print_exception(error)
+    words: str
+    interrupts: bool
+    exits: bool
+    code: Any
 
 
-def _in_words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+def _tell(error: BaseException) -> Told:
+    words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    code = error.code if isinstance(error, SystemExit) else None
+    whole = code if isinstance(code, int | None) else str(code)
+    return Told(words, isinstance(error, KeyboardInterrupt), isinstance(error, SystemExit), whole)
+
+
+def _elsewhere(rank: int, told: Told) -> BaseException:
+    """Return what the other ranks raise."""
+    if told.interrupts:
+        return KeyboardInterrupt()
+    return SystemExit(told.code) if told.exits else RankError(f"rank {rank} failed: {told.words}")

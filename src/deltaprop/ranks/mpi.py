@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
+import time
 from collections.abc import Sequence
+from functools import cache
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -18,6 +21,8 @@ from deltaprop.ranks.launchers import LauncherError, launched
 T = TypeVar("T")
 
 INSTALL = "pip install 'deltaprop[mpi]'"
+#: Seconds that a rank which ends waits for the others to end, too.
+PATIENCE = 5.0
 #: Entries of one sum: MPI counts them in 32 bits.
 ENTRIES_AT_ONCE = 2**30
 
@@ -59,6 +64,13 @@ class MpiRanks(Ranks):
         values: list[T] = self._communicator.allgather(value)
         return values
 
+    def all_come(self, seconds: float) -> bool:
+        """Wait until all ranks have called this, but no longer than so many seconds; return whether they have."""
+        until, request = time.monotonic() + seconds, self._communicator.Ibarrier()
+        while not (come := request.Test()) and time.monotonic() < until:
+            time.sleep(0.01)
+        return bool(come)
+
     def abort(self) -> None:
         """End all ranks of the communicator, with exit status 1."""
         sys.stdout.flush()
@@ -78,24 +90,28 @@ def mpi_ranks(given: Any) -> Ranks:
     TypeError, ValueError
         If `given` is neither, or a communicator without this process.
     """
+    starter = launched()
+    if starter is not None and multiprocessing.parent_process() is not None:
+        # MPI would take it for the process that has started it, and both would end.
+        raise LauncherError(
+            f"ranks: expected a process that {starter.launcher} has started, got one that such a process has started; "
+            "use no n_jobs with ranks"
+        )
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library
         raise BackendError(f"ranks: MPI cannot be had ({error}); install it with: {INSTALL}") from error
-    if isinstance(given, str):
-        communicator: Any = MPI.COMM_WORLD
+    communicator: Any = MPI.COMM_WORLD if isinstance(given, str) else given
+    if not isinstance(communicator, MPI.Intracomm):
+        raise TypeError(f"ranks: expected an mpi4py.MPI.Intracomm, got {type(given).__name__}")
+    if communicator == MPI.COMM_NULL:
+        raise ValueError("ranks: expected a communicator that this process belongs to, got MPI.COMM_NULL")
+    if communicator == MPI.COMM_WORLD:
         _require_all(communicator.Get_size())
-    else:
-        communicator = given
-        if not isinstance(communicator, MPI.Intracomm):
-            raise TypeError(f"ranks: expected an mpi4py.MPI.Intracomm, got {type(given).__name__}")
-        if communicator == MPI.COMM_NULL:
-            raise ValueError("ranks: expected a communicator that this process belongs to, got MPI.COMM_NULL")
     if communicator.Get_size() == 1:
         return ONE_RANK
-    ranks = MpiRanks(communicator)
-    _end_all_when_one_fails(ranks)
-    return ranks
+    _end_all_when_one_fails()
+    return MpiRanks(communicator)
 
 
 def _require_all(size: int) -> None:
@@ -118,20 +134,20 @@ def _require_all(size: int) -> None:
         )
 
 
-#: The ranks that end together; one process belongs to one job.
-_ending: list[Ranks] = []
+@cache
+def _end_all_when_one_fails() -> None:
+    """Have an exception that nobody catches end all processes, for they would wait for this one.
 
+    ``sys.exit`` is no such exception.
+    """
+    from mpi4py import MPI
 
-def _end_all_when_one_fails(ranks: Ranks) -> None:
-    """Have an exception that nobody catches end all ranks, for they would wait for this one."""
-    if _ending:
-        return
-    _ending.append(ranks)
-    before = sys.excepthook
+    before, world = sys.excepthook, MpiRanks(MPI.COMM_WORLD)
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         before(kind, error, traceback)
-        if not is_known_to_all(error):
-            ranks.abort()
+        # What all ranks know of is shown by each, before all end; but some may have caught it, and gone on.
+        if not (is_known_to_all(error) and world.all_come(PATIENCE)):
+            world.abort()
 
     sys.excepthook = hook

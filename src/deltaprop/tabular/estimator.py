@@ -25,7 +25,7 @@ from deltaprop.backends.typed_decorators import keeps_type
 from deltaprop.errors import callers_level
 from deltaprop.ranks.base import Ranks
 from deltaprop.ranks.choice import RanksArgument, find_ranks
-from deltaprop.ranks.failures import failing_together, waiting_for_none
+from deltaprop.ranks.failures import ending_all_on_failure, failing_together
 from deltaprop.reports.plotting import plot_importances
 from deltaprop.tabular import MOST_MEMBERS
 from deltaprop.tabular.column_roles import ColumnRoles, choose_roles
@@ -132,7 +132,7 @@ class TabularEstimator(SavedTabular):
         with training_of(self):
             fitted = copy.copy(self)  # a fit that fails, and a prediction meanwhile, see only what was fitted before
             fitted.ranks, ranks = self.ranks, find_ranks(self.ranks)
-            with waiting_for_none(ranks), silent_unless_first(ranks):
+            with ending_all_on_failure(ranks), silent_unless_first(ranks):
                 fitted._fit(X, y, sample_weight, ranks)
                 take_over(ranks, fitted)
             self.__dict__ = fitted.__dict__

@@ -17,7 +17,7 @@ from deltaprop.backends import Backend
 from deltaprop.backends.array_types import Floats
 from deltaprop.backends.choices import BackendName
 from deltaprop.files.model_file import Tensors, in_one_line, write_model
-from deltaprop.ranks.choice import without_communicator
+from deltaprop.ranks.copies import RanksInCopies
 from deltaprop.stack import NetworkStack
 from deltaprop.tabular.column_roles import ColumnRole, ColumnRoles
 from deltaprop.tabular.table_encoding import TableEncoding
@@ -32,7 +32,7 @@ OTHERWISE = ("backend", "class_weight", "ranks")
 ROUNDING = 1e-9
 
 
-class SavedTabular(BaseEstimator):
+class SavedTabular(RanksInCopies, BaseEstimator):
     """What a tabular estimator can do with files."""
 
     stack_: NetworkStack
@@ -44,10 +44,6 @@ class SavedTabular(BaseEstimator):
     _importances: Floats | None
     _roles: ColumnRoles
     _names: list[str]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave a communicator, which belongs to this process, out of a copy or a pickle."""
-        return without_communicator(super().__getstate__())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted estimator to one safetensors file, all or nothing.

@@ -196,10 +196,21 @@ def record(history: History, cost: float, values: Mapping[str, object]) -> None:
     """
     history.validation_cost.append(cost)
     for name, value in values.items():
-        try:
-            history.metrics[name].append(float(cast(Any, value)))
-        except (TypeError, ValueError):
-            raise TypeError(f"metrics: expected a number from {name}, got {value!r}") from None
+        history.metrics[name].append(number_of(name, value))
+
+
+def number_of(metric: str, value: object) -> float:
+    """Return the value of a metric as a number.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    """
+    try:
+        return float(cast(Any, value))
+    except (TypeError, ValueError):
+        raise TypeError(f"metrics: expected a number from {metric}, got {value!r}") from None
 
 
 def _validate_in_parts(

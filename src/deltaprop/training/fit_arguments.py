@@ -8,7 +8,9 @@ from typing import TypeAlias
 from deltaprop.backends.array_types import ArrayLike
 from deltaprop.backends.choices import MetricName
 from deltaprop.derivation.losses import describe
+from deltaprop.derivation.optimizers import SGD
 from deltaprop.derivation.state import NetworkState
+from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.ranks.base import ALONE, Ranks
 from deltaprop.reports.history import History
 from deltaprop.training.data_door import DataDoor
@@ -92,6 +94,19 @@ def check_pair(validation: object) -> tuple[ArrayLike, ArrayLike]:
         seen = repr(validation) if isinstance(validation, (bool, str)) else type(validation).__name__
         raise TypeError(f"validation: expected a pair (X, Y), or a fraction of the rows between 0 and 1, got {seen}")
     return validation[0], validation[1]
+
+
+def check_optimizer(optimizer: object) -> Optimizer:
+    """Return the optimizer; ``SGD()`` for None.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    """
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer: expected a dp.Optimizer (SGD, Adam, AdamW or your own), got {optimizer!r}")
+    return optimizer or SGD()
 
 
 def check_early_stopping(early_stopping: object, metrics: dict[str, Metric], validates: bool) -> None:

@@ -11,6 +11,7 @@ from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.step_marks import StepMarks
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.ranks.failures import decided
+from deltaprop.training.agreement import SameParameters
 from deltaprop.training.callbacks import (
     Callback,
     EpochBegin,
@@ -136,6 +137,7 @@ class Listeners:
         ranks = trainer.ranks
         mean = None if cost is None else trainer.mean_cost(ranks.sum_host([cost])[0], done)
         decided(ranks, partial(self.step_ended, epoch, before + done, mean))
+        SameParameters(ranks, trainer.network, trainer.state)()  # a callback may have changed them on rank 0
 
     def step_ended(self, epoch: int, step: int, cost: float | None) -> None:
         """Tell of a step, counted from 1, those who asked for it."""

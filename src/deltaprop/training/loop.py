@@ -27,7 +27,7 @@ from deltaprop.epochs.way_log import log_way
 from deltaprop.errors import DivergenceError, callers_level
 from deltaprop.ranks.base import ALONE, Ranks
 from deltaprop.ranks.choice import summing_on
-from deltaprop.ranks.failures import decided, failing_together, known_to_all, waiting_for_none
+from deltaprop.ranks.failures import decided, ending_all_on_failure, failing_together, known_to_all
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import Progress, progress_bar
 from deltaprop.training.agreement import SameParameters, require_same, sample_of
@@ -99,8 +99,9 @@ def train(
     """
     _require_same(network, (X, Y, sample_weight, validation), plan)
     # An exception that others do not know of ends all ranks before NCCL is parted from them, which would wait.
-    with summing_on(network.backend, plan.ranks) as ranks, waiting_for_none(ranks):
-        return _train(network, X, Y, sample_weight, validation, replace(plan, ranks=ranks))
+    with summing_on(network.backend, plan.ranks) as ranks, ending_all_on_failure(ranks):
+        resume = ranks.from_first(plan.resume)
+        return _train(network, X, Y, sample_weight, validation, replace(plan, ranks=ranks, resume=resume))
 
 
 def _train(
@@ -149,10 +150,11 @@ def _train(
             fit.run(progress)
         fit.restore_best()
         fit.obey()
-        if ranks.is_first and fit.watch is not None and (complaint := fit.watch.complaint()):
-            warnings.warn(complaint, RuntimeWarning, stacklevel=callers_level())
         with failing_together(ranks):
+            if ranks.is_first and fit.watch is not None and (complaint := fit.watch.complaint()):
+                warnings.warn(complaint, RuntimeWarning, stacklevel=callers_level())
             listening.close()
+        fit.same_parameters()
     return fit.history
 
 
@@ -169,7 +171,9 @@ def _require_same(
         samples = {name: sample_of(array, network.backend) for name, array in arrays.items()}
     place = {"backend": network.backend.name, "precision": network.backend.precision}
     configuration = network.configuration | place | {"epochs_trained": network.epochs_trained}
-    require_same(plan.ranks, configuration | _described(plan) | {"epochs": plan.epochs} | samples)
+    others = {"epochs": plan.epochs, "checkpoint_every": plan.checkpoint_every}
+    others |= {"choice of whether there is a checkpoint": plan.checkpoint is not None}
+    require_same(plan.ranks, configuration | _described(plan) | others | samples)
 
 
 def _parameters(network: NetworkState, plan: FitPlan, batch_size: int) -> dict[str, Any]:
@@ -296,7 +300,7 @@ class Fit:
     ) -> None:
         self.trainer, self.network, self.validation, self.plan = trainer, trainer.network, validation, plan
         self.history, self.keeper, self.interruption, self.ranks = history, keeper, Interruption(), plan.ranks
-        self._same_parameters = SameParameters(plan.ranks, trainer.network, trainer.state)
+        self.same_parameters = SameParameters(plan.ranks, trainer.network, trainer.state)
         self.position, self.ended = Position(history.epochs), False
         self.best: Array | None = None
         self._last_good = self.network.backend.copy(self.network.parameters)
@@ -318,7 +322,7 @@ class Fit:
         found = load_on_all(self.ranks, self.keeper, self.network, self.trainer, self.plan.epochs)
         if found is None:
             return
-        self._same_parameters()
+        self.same_parameters()
         self.position, self.history, self.best, self.ended = found.position, found.history, found.best, found.ended
         self._last_good[...] = self.network.parameters if found.epoch_start is None else found.epoch_start
         if not self.ended:
@@ -329,7 +333,6 @@ class Fit:
         plan, history, ranks = self.plan, self.history, self.ranks
         for epoch in range(plan.epochs if self.ended else self.position.epoch, plan.epochs):
             began = time.perf_counter()
-            self._same_parameters()
             try:
                 learning_rate = decided(ranks, partial(self._rate_of, epoch))
             except Exception:  # of a schedule; nothing is lost by it
@@ -338,6 +341,7 @@ class Fit:
                 self.restore_best()
                 raise
             decided(ranks, partial(self.listeners.epoch_begins, epoch + 1))
+            self.same_parameters()
             try:
                 self._train_epoch(epoch, learning_rate, progress)
             except Paused as pause:
@@ -355,7 +359,6 @@ class Fit:
                 self._save()
             if over:
                 break
-        self._same_parameters()
 
     def _validate(self) -> None:
         """Record the cost and the metrics of the validation data, if there are any."""

@@ -14,7 +14,7 @@ from deltaprop.inputs.arrays import HostData
 from deltaprop.ranks.base import Ranks, bounds_of_rank
 from deltaprop.ranks.failures import decided, failing_together
 from deltaprop.reports.history import History
-from deltaprop.training.evaluation import add_metrics, record
+from deltaprop.training.evaluation import add_metrics, number_of, record
 from deltaprop.training.hold_out import HeldOut, take
 from deltaprop.training.metrics import MeanOfParts, Metric, R2OfParts, of_parts
 
@@ -56,19 +56,19 @@ class RankValidation:
         of_all = self.ranks.gather((in_parts, predictions))
         values: dict[str, Any] = {name: _joined([parts[name] for parts, _ in of_all]) for name in in_parts}
         if others:
-            prediction = np.concatenate([part for _, own in of_all for part in own])
-            values |= decided(self.ranks, lambda: self._of_all(others, prediction))
+            values |= decided(self.ranks, lambda: self._of_all(others, [part for _, own in of_all for part in own]))
         total = self.ranks.sum_host([cost])[0]
         record(history, objective.scale(self.m) * total, {name: values[name] for name in metrics})
 
-    def _of_all(self, metrics: dict[str, Metric], prediction: HostArray) -> dict[str, float]:
+    def _of_all(self, metrics: dict[str, Metric], predictions: list[HostArray]) -> dict[str, float]:
         """Compute metrics that need all predictions, on the backend where the user's function expects them."""
         backend, dtype, Y = self.network.backend, self.network.dtype, self.targets
+        prediction: AnyArray = np.concatenate(predictions)
         if isinstance(Y, HostData):
-            targets: AnyArray = Y.rows(slice(None), backend, dtype)
-            return {name: metric(prediction, backend.to_numpy(targets)) for name, metric in metrics.items()}
-        own = backend.asarray(prediction, dtype)
-        return {name: metric(own, Y) for name, metric in metrics.items()}
+            Y = backend.to_numpy(Y.rows(slice(None), backend, dtype))
+        else:
+            prediction = backend.asarray(prediction, dtype)
+        return {name: number_of(name, metric(prediction, Y)) for name, metric in metrics.items()}
 
 
 def _joined(parts: list[Any]) -> float:
