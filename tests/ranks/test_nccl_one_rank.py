@@ -13,6 +13,7 @@ import pytest
 import test_nccl
 from cases import OPTIMIZERS, relative
 from conftest import real_device_or_skip
+from deltaprop.benches.contestants import Case
 from deltaprop.benches.gpu_parts import nccl as part
 from deltaprop.benches.gpu_parts.channel import Channel, NotHereError
 from deltaprop.benches.gpu_parts.nccl import share_out
@@ -264,7 +265,7 @@ class Told(Channel):
 
 
 def test_the_part_of_the_benchmark(device, world, monkeypatch):
-    monkeypatch.setattr(part, "make_case", lambda number, rehearse: part.Case((5 + number, 6, 3), 4, 3))
+    monkeypatch.setattr(part, "make_case", lambda number, rehearse: Case((5 + number, 6, 3), 4, 3))
     monkeypatch.setattr(part, "CASES", (0, 1))
     monkeypatch.setattr(dp, "get_backend", lambda name: device)
     monkeypatch.setattr(part, "make_trainer", lambda case, backend, before=part.make_trainer: before(case, device))
@@ -276,7 +277,7 @@ def test_the_part_of_the_benchmark(device, world, monkeypatch):
         assert row["row"]["distance"] < 1e-6
         assert set(row["row"]["microseconds"]) == {"alone", "with the sum", "not captured"}
     assert [communicator.ended for communicator in world.made] == ["destroyed"]
-    assert type(part.make_trainer(part.Case((5, 3), 2, 2), device).whole_epoch) is GraphEpoch  # the way of one process
+    assert type(part.make_trainer(Case((5, 3), 2, 2), device).whole_epoch) is GraphEpoch  # the way of one process
 
 
 def test_the_part_says_where_there_is_no_nccl(world):
@@ -292,5 +293,5 @@ def test_other_numbers_fail(device, monkeypatch):
         pytest.raises(SystemExit, match="captured steps leave other numbers than steps that are not: 5-3 b2"),
         one_rank(device) as ranks,
     ):
-        part.measure([part.Case((5, 3), 2, 2)], device, ranks, tell)
+        part.measure([Case((5, 3), 2, 2)], device, ranks, tell)
     assert tell.messages[-1]["row"]["failed"]
