@@ -134,7 +134,7 @@ def _trained(model: Any, target: Target, chosen: ChosenColumns, options: TrainOp
                 del model._callbacks
         own = [history for histories in ended for history in histories]
         histories = [history for of_rank in ranks.gather(own) for history in of_rank]
-        interruption.signal = next((number for number in ranks.gather(interruption.signal) if number), None)
+        interruption.hear_others(ranks)
         seconds, ended_early = time.perf_counter() - began, interruption()
         with failing_together(ranks):
             if ranks.is_first:

@@ -42,6 +42,11 @@ class Remembered:
             _copy_state(before, now)
 
 
+def counters_of(backend: Backend, state: OptimizerState) -> OptimizerState:
+    """Return what of an optimizer's state is no array."""
+    return {name: value for name, value in state.items() if not backend.owns(value)}
+
+
 def _copy_state(source: OptimizerState, target: OptimizerState) -> None:
     """Copy a state: arrays are written into, counters are replaced."""
     for name, value in source.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self
@@ -56,7 +57,31 @@ def useful_threads(network: NetworkState, operations: float, batches: int) -> in
     return 1 if useful == 1 else min(own_threads(), useful)
 
 
-class CompiledEpoch(WholeEpoch):
+def operations_of_a_step(table: PlanTable, task: Task, rows: int) -> float:
+    """Count the operations of a step over so many rows."""
+    operations = table.operations_of_a_row * rows
+    # Of sparse inputs few of the weights' entries are multiplied, but all of them may move.
+    return operations + 10.0 * task.network.n_weights if is_csr(task.X) else operations
+
+
+class OfTheLibrary(WholeEpoch):
+    """A way of training one network by the compiled library."""
+
+    @abstractmethod
+    def __init__(self, task: Task) -> None: ...
+
+    @classmethod
+    def obstacle(cls, task: Task) -> str | None:
+        """Tell what the library does not know, or why it cannot be had."""
+        return task.given_as_code or obstacle_to_compiling(task.network, task.X, load=True)
+
+    @classmethod
+    def find(cls, task: Task) -> Self | None:
+        """Make one, if a library that can be compiled here can train this network on these inputs in this way."""
+        return cls(task) if task.given_as_code is None and can_compile(task.network, task.X) else None
+
+
+class CompiledEpoch(OfTheLibrary):
     """Does what `Steps` does, by the compiled library: the same to rounding.
 
     Several threads share the work of a step if it is large, so it is no stack of one member: the library gives each
@@ -84,9 +109,7 @@ class CompiledEpoch(WholeEpoch):
         self.rates: CompiledRates = CompiledRates(self.table, task.optimizer, task.batches)
         self.keep: Floats | None = keep_of(task.dropout) if any(task.dropout) else None
         self.table.point("keep", self.keep, (len(network.layer_sizes) - 2,))
-        self.operations: float = self.table.operations_of_a_row * task.batch_size
-        if is_csr(task.X):  # few of the weights' entries are multiplied, but all of them may move
-            self.operations += 10.0 * network.n_weights
+        self.operations: float = operations_of_a_step(self.table, task, task.batch_size)
         self.terms: Terms = np.empty((0, 3))
         self._point_to_sums()
         #: What a step that is left in its middle has changed, as it was before; None where steps are short.
@@ -120,20 +143,10 @@ class CompiledEpoch(WholeEpoch):
             self._point_to_sums()
         return alike
 
-    @classmethod
-    def obstacle(cls, task: Task) -> str | None:
-        """Tell what the library does not know, or why it cannot be had."""
-        return task.given_as_code or obstacle_to_compiling(task.network, task.X, load=True)
-
     @property
     def details(self) -> str:
         """The threads that share the work of a step."""
         return f"{self.plan.threads} thread{'s' if self.plan.threads > 1 else ''}"
-
-    @classmethod
-    def find(cls, task: Task) -> Self | None:
-        """Make one, if a library that can be compiled here can train this network on these inputs in this way."""
-        return cls(task) if task.given_as_code is None and can_compile(task.network, task.X) else None
 
     def __call__(self, given: Pass, terms: Terms) -> None:
         """Train in as many calls as keep an interrupt waiting for less than a second or so."""

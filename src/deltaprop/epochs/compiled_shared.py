@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,21 +10,20 @@ from deltaprop.backends.array_types import Floats, HostArray
 from deltaprop.backends.native.library import MinibatchShare
 from deltaprop.backends.native.scipy_threads import own_threads, scipy_on_one_thread
 from deltaprop.derivation.optimizers import moments_of
-from deltaprop.epochs.compiled import useful_threads
+from deltaprop.epochs.compiled import OfTheLibrary, operations_of_a_step, useful_threads
 from deltaprop.epochs.compiled_dropout import keep_of, numbers_of
-from deltaprop.epochs.compiled_plan import PlanTable, can_compile, obstacle_to_compiling
+from deltaprop.epochs.compiled_plan import PlanTable
 from deltaprop.epochs.compiled_rates import CompiledRates
-from deltaprop.epochs.compiled_sparse import is_csr
 from deltaprop.epochs.interruption import Paused
 from deltaprop.epochs.shares import Shares, SummedGradient
-from deltaprop.epochs.task import Pass, Task, Terms, WholeEpoch
+from deltaprop.epochs.task import Pass, Task, Terms
 
 if TYPE_CHECKING:
     from deltaprop.derivation.remembered import OptimizerState
     from deltaprop.derivation.state import NetworkState
 
 
-class CompiledSharedEpoch(WholeEpoch):
+class CompiledSharedEpoch(OfTheLibrary):
     """Does what `Steps` does for several ranks, in two calls of the library a step."""
 
     task: Task
@@ -58,27 +57,15 @@ class CompiledSharedEpoch(WholeEpoch):
     def _make_room(self, batch: int) -> None:
         """Make scratch for minibatches with so many rows of this rank."""
         self.plan.batch = batch
-        operations = self.table.operations_of_a_row * batch
-        if is_csr(self.task.X):
-            operations += 10.0 * self.network.n_weights
+        operations = operations_of_a_step(self.table, self.task, batch)
         own_threads()  # finds the BLAS; that is no part of the first epoch
         threads = useful_threads(self.network, operations, self.rates.batches)
         self.table.share_scratch(threads, 1, touched=True)
-
-    @classmethod
-    def obstacle(cls, task: Task) -> str | None:
-        """Tell what the library does not know, or why it cannot be had."""
-        return task.given_as_code or obstacle_to_compiling(task.network, task.X, load=True)
 
     @property
     def details(self) -> str:
         """How many ranks there are, and how many threads each has."""
         return f"{self.task.ranks.size} ranks, {self.plan.threads} thread{'s' if self.plan.threads > 1 else ''} each"
-
-    @classmethod
-    def find(cls, task: Task) -> Self | None:
-        """Make one, if a library that can be compiled here can train this network on these inputs in this way."""
-        return cls(task) if task.given_as_code is None and can_compile(task.network, task.X) else None
 
     def __call__(self, given: Pass, terms: Terms) -> None:
         """Train step by step; after each, all ranks know whether to leave off."""

@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeAlias
 
+from deltaprop.ranks.base import Ranks
+from deltaprop.ranks.failures import known_to_all
+
 #: What Python calls for a signal, or does at one.
 Handler: TypeAlias = Callable[[int, FrameType | None], Any] | int | None
 
@@ -97,6 +100,26 @@ class Interruption:
             yield
         finally:
             self._at_once = False
+
+    def hear_others(self, ranks: Ranks) -> None:
+        """Take over the first signal that has come on some rank; all ranks call this."""
+        signals = ranks.gather(self.signal)
+        self.signal = next((number for number in signals if number is not None), None)
+
+    def obey_on_all(self, ranks: Ranks) -> None:
+        """End on all ranks, as `obey` does, if a signal has come on some rank.
+
+        Raises
+        ------
+        KeyboardInterrupt, SystemExit
+            On all ranks.
+        """
+        self.hear_others(ranks)
+        try:
+            self.obey()
+        except BaseException as error:
+            known_to_all(error)
+            raise
 
     def obey(self) -> None:
         """End as the signal would have ended the process, if one has come: KeyboardInterrupt, or exit status 143.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deltaprop.arguments import check_bool, check_path, check_whole_number
+from deltaprop.derivation.remembered import counters_of
 from deltaprop.estimators.hyperparameters import Hyperparameters
 from deltaprop.files.atomic_file import check_writable
 from deltaprop.network import Network
@@ -195,7 +196,7 @@ class FitCheckpoint:
             return
         backend, own = network.backend, dict(records.__dict__)
         best = None if records.best_parameters is None else backend.to_numpy(records.best_parameters)
-        counters = {name: value for name, value in fit.rule.state.items() if isinstance(value, int)}
+        counters = counters_of(backend, fit.rule.state)
         own |= {"best_parameters": best, "optimizer": None}
         here = own, counters, network.epochs_trained, fit.rule.learning_rate, fit.history, self.ended
         there = self.ranks.from_first(here)

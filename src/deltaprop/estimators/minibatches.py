@@ -27,7 +27,7 @@ from deltaprop.estimators.records import Records
 from deltaprop.estimators.shared_scores import SharedScores
 from deltaprop.estimators.step_rule import step_rule
 from deltaprop.ranks.base import ALONE, Ranks
-from deltaprop.ranks.failures import decided, failing_together, is_known_to_all, known_to_all
+from deltaprop.ranks.failures import decided, failing_together, is_known_to_all
 from deltaprop.reports.history import History
 from deltaprop.reports.progress import Progress, progress_bar
 from deltaprop.training.agreement import SameParameters
@@ -209,23 +209,6 @@ class MinibatchFit:
             with failing_together(ranks):
                 self._restore_best()
 
-    def _obey(self) -> None:
-        """End training as the first signal that has come on some rank asks for.
-
-        Raises
-        ------
-        KeyboardInterrupt, SystemExit
-            On all ranks.
-        """
-        assert self.interruption is not None
-        signals = self.ranks.gather(self.interruption.signal)
-        self.interruption.signal = next((number for number in signals if number is not None), None)
-        try:
-            self.interruption.obey()
-        except BaseException as error:
-            known_to_all(error)
-            raise
-
     def _in_a_row(self) -> AbstractContextManager[object]:
         """Return a context for all epochs, where no callback or score of the user's comes between them."""
         alone = not self.listeners.callbacks and self.mlp.scoring is None
@@ -277,7 +260,7 @@ class MinibatchFit:
                 records.best_parameters = self.network.backend.copy(self.network.parameters)
         assert self.interruption is not None
         if self.ranks.any(self.interruption()):
-            self._obey()
+            self.interruption.obey_on_all(self.ranks)
         return bool(goes_on)
 
     def _judge(self, cost: float, decay: float, began: float, progress: Progress) -> bool:
@@ -324,7 +307,8 @@ class MinibatchFit:
         try:
             trainer.epoch(rate, order, progress, marks=marks, pause=self.interruption)
         except Paused:
-            self._obey()
+            assert self.interruption is not None
+            self.interruption.obey_on_all(self.ranks)
         self.network.epochs_trained += 1
         self.history.learning_rate.append(rate)
         records.n_iter += 1

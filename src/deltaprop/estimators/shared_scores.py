@@ -11,7 +11,7 @@ from deltaprop.backends import Array
 from deltaprop.backends.array_types import HostArray
 from deltaprop.estimators.fit_data import HeldOut, has_weight
 from deltaprop.network import Network
-from deltaprop.ranks.base import Ranks
+from deltaprop.ranks.base import Ranks, bounds_of_rank
 from deltaprop.ranks.failures import decided, failing_together
 from deltaprop.reports.history import History
 from deltaprop.training.hold_out import take
@@ -38,8 +38,7 @@ class SharedScores:
 
     def __init__(self, held_out: HeldOut, network: Network, ranks: Ranks, *, alone: bool) -> None:
         self.held_out, self.network, self.ranks, self.alone = held_out, network, ranks, alone
-        m = held_out.X.shape[0]
-        rows = np.arange(*(m * rank // ranks.size for rank in (ranks.rank, ranks.rank + 1)))
+        rows = np.arange(*bounds_of_rank(held_out.X.shape[0], ranks))
         weights = None if held_out.sample_weight is None else held_out.sample_weight[rows]
         X, Y = take(network, held_out.X, rows), take(network, held_out.Y, rows)
         self._part: HeldOut = replace(held_out, X=X, Y=Y, sample_weight=weights)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deltaprop.backends.array_types import ArrayLike, Floats
+from deltaprop.derivation.remembered import counters_of
 from deltaprop.derivation.state import Configuration, NetworkState
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.errors import callers_level
@@ -148,7 +149,7 @@ class Checkpoint:
             "version": CHECKPOINT_VERSION,
             "configuration": self.configuration,
             "position": asdict(position),
-            "counters": {name: value for name, value in state.items() if name not in arrays},
+            "counters": counters_of(backend, state),
             "cost": cost,
             "history": {name: _number_by_number(getattr(history, name)) for name in Recorded.__struct_fields__},
             "ended": ended,

@@ -149,7 +149,7 @@ def _train(
         with quiet, held_back, progress_bar(plan.progress and ranks.is_first, plan.epochs, samples) as progress:
             fit.run(progress)
         fit.restore_best()
-        fit.obey()
+        fit.interruption.obey_on_all(ranks)
         with failing_together(ranks):
             if ranks.is_first and fit.watch is not None and (complaint := fit.watch.complaint()):
                 warnings.warn(complaint, RuntimeWarning, stacklevel=callers_level())
@@ -432,16 +432,6 @@ class Fit:
     def _write(self, epoch_start: Array | None) -> None:
         assert self.keeper is not None
         self.keeper.save(self.position, self.history, self.best, epoch_start, ended=self.ended)
-
-    def obey(self) -> None:
-        """End as a signal would have ended the process, if one has come on some rank; see `Interruption.obey`."""
-        signals = (number for number in self.ranks.gather(self.interruption.signal) if number is not None)
-        self.interruption.signal = next(signals, None)
-        try:
-            self.interruption.obey()
-        except BaseException as error:
-            known_to_all(error)
-            raise
 
     def restore_best(self) -> None:
         """Go back to the parameters of the best epoch, if one is known."""

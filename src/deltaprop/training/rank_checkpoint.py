@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from deltaprop.derivation.remembered import counters_of
 from deltaprop.derivation.state import NetworkState
 from deltaprop.epochs.trainer import Trainer
 from deltaprop.ranks.base import Ranks
@@ -35,8 +36,7 @@ def load_on_all(
             arrays = (found.best, found.epoch_start)
             best, start = (None if array is None else backend.to_numpy(array) for array in arrays)
             found = replace(found, best=best, epoch_start=start)
-        counters = {name: value for name, value in state.items() if not backend.owns(value)}
-        return found, network.epochs_trained, counters
+        return found, network.epochs_trained, counters_of(backend, state)
 
     found, network.epochs_trained, counters = decided(ranks, read)
     state.update(counters)
