@@ -24,14 +24,14 @@ class Descent:
     ----------
     passes : list of Passes
         Of each training step: those over the network as it was, then those after each update.
-    last_Theta : list of array, (s_{l+1}, 1 + s_l)
+    after : list of array, (s_{l+1}, 1 + s_l)
         Where the update of the last of them leads.
     is_finite : bool
         Whether all steps that were asked for are there; False where J or a parameter overflowed before.
     """
 
     passes: list[Passes]
-    last_Theta: list[Matrix]
+    after: list[Matrix]
     is_finite: bool
 
 

@@ -20,6 +20,7 @@ from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.state import NetworkState
 from deltaprop.lecture.descent import Descent, Start
 from deltaprop.lecture.passes import Matrix, Passes, number
+from deltaprop.reports.html_table import LINE
 
 #: Units of a layer, and bytes of a page, which has fewer than that.
 WIDEST, BYTES = 8, 300_000
@@ -43,8 +44,8 @@ def page(title: str, start: Start) -> str:
     sizes = list(start.network.layer_sizes)
     if not is_possible(start.network):
         raise ValueError(
-            f"save_html: expected layers of at most {WIDEST} units, as the page draws each, got {sizes}; "
-            "str() of the explanation has the numbers as tables"
+            f"page: expected layers of at most {WIDEST} units, as it draws each, got {sizes}; the tables of explain "
+            "show wider ones"
         )
     descent = start.descend()
     skeleton = _skeleton(title)
@@ -55,17 +56,17 @@ def page(title: str, start: Start) -> str:
         if len(packed) <= room:
             return skeleton.replace("{{numbers}}", packed)
         if kept == 1:
-            raise ValueError(f"save_html: expected fewer layers, as a page has less than 300 kB, got {sizes}")
+            raise ValueError(
+                f"page: expected fewer layers, as it has to stay below {BYTES // 1000} kB, got {len(sizes)}"
+            )
         kept = max(1, min(kept - 1, int(kept * room / len(packed))))
 
 
 def frame(title: str, start: Start) -> str:
     """Write the page as a frame in a notebook: its style and script stay inside, and it reaches nothing outside."""
-    return (
-        f'<iframe title="{escape(title)}" sandbox="allow-scripts" style="width:100%;height:52rem;max-height:92vh;'
-        f'border:1px solid rgba(128,128,128,.45);border-radius:8px;resize:vertical" srcdoc="{escape(page(title, start))}">'
-        "</iframe>"
-    )
+    style = f"width:100%;height:52rem;max-height:92vh;border:{LINE};border-radius:8px;resize:vertical"
+    content = escape(page(title, start))
+    return f'<iframe title="{escape(title)}" sandbox="allow-scripts" style="{style}" srcdoc="{content}"></iframe>'
 
 
 def _skeleton(title: str) -> str:
@@ -93,7 +94,7 @@ def _packed(content: dict[str, Any]) -> str:
 def _content(start: Start, descent: Descent, kept: int) -> dict[str, Any]:
     """Make what the page knows, with the numbers of the first so many training steps."""
     network, m = start.network, start.X.shape[0]
-    after = descent.passes[kept].Theta if kept < len(descent.passes) else descent.last_Theta
+    after = descent.passes[kept].Theta if kept < len(descent.passes) else descent.after
     return {
         "layers": network.layer_sizes,
         "activations": network.activations,
@@ -137,7 +138,7 @@ def _step(passes: Passes) -> dict[str, Any]:
         "costSlope": "" if passes.cost_slope is None else _text(passes.cost_slope),
         "delta": [_text(each) for each in passes.delta],
         "Delta": Delta,
-        "D": [] if D == Delta else D,
+        "D": [] if Delta == D else D,
     }
 
 

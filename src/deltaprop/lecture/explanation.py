@@ -8,18 +8,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from html import escape
 from itertools import groupby
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
-from deltaprop.backends import Array
+import numpy as np
+
+from deltaprop.arguments import check_number, check_whole_number
+from deltaprop.backends import Array, backend_of
+from deltaprop.backends.array_types import ArrayLike
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.state import NetworkState
 from deltaprop.files.atomic_file import write_atomically
 from deltaprop.lecture import explained_page
-from deltaprop.lecture.descent import Start
+from deltaprop.lecture.descent import MOST_STEPS, Start
 from deltaprop.lecture.passes import Matrix, Passes, both_passes, number
 from deltaprop.reports.html_table import html_output, html_table
 from deltaprop.reports.notebook import ShownOnce
 from deltaprop.reports.text_table import Table
+from deltaprop.training.data_door import DataDoor
 
 Format: TypeAlias = Literal["table", "markdown"]
 #: A layer wider than this makes a table that nobody reads, and more samples than this as well.
@@ -150,9 +155,55 @@ class Explanation(ShownOnce):
         return f"<Explanation of {samples}: a^(L) = {self.a[-1]}, J = {self.cost:.6g}>"
 
 
-def explain(network: NetworkState, X: Array, Y: Array, start: Start, format: Format) -> Explanation:
-    """Explain both passes over m samples, X : (m, s_1), Y : (m, s_L), trusted arrays of the network's backend."""
-    passes, _ = both_passes(network, X, Y, start.objective)
+def explain(
+    network: NetworkState,
+    x: ArrayLike,
+    y: ArrayLike,
+    objective: Objective,
+    *,
+    learning_rate: float = 0.5,
+    steps: int = 20,
+    format: Format = "table",
+) -> Explanation:
+    """Explain both passes over one sample or several: what `Network.explain` shows, with its arguments and errors."""
+    if format not in get_args(Format):
+        raise ValueError(f"format: expected 'table' or 'markdown', got {format!r}")
+    if max(network.layer_sizes) > WIDEST:
+        raise ValueError(
+            f"explain: expected layers of at most {WIDEST} units, as every number is printed, got "
+            f"{list(network.layer_sizes)}; forward, deltas and cost_and_gradient give the same as arrays"
+        )
+    learning_rate = check_number("learning_rate", learning_rate, above=0.0)
+    steps = check_whole_number("steps", steps, least=0)
+    if steps > MOST_STEPS:
+        raise ValueError(f"steps: expected 0 … {MOST_STEPS}, got {steps}")
+    with network.backend.scope():
+        X, Y = _data(network, x, y)
+        start = Start(network, X, Y, objective, learning_rate, steps)
+        return _explained(network, start, format)
+
+
+def _data(network: NetworkState, x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+    """Check and convert samples and targets; one of them may come without the axis of samples."""
+    door = DataDoor(network)
+    if np.ndim(x) == 1:
+        x = _one_row(x)
+    samples = len(door.inputs(x, "x"))
+    if not 1 <= samples <= MOST_SAMPLES:
+        raise ValueError(f"x: expected 1 … {MOST_SAMPLES} samples, got {samples}")
+    if np.ndim(y) == 0 or (samples == 1 and np.ndim(y) == 1 and len(y) == network.layer_sizes[-1] > 1):
+        y = _one_row(y)
+    return door.data(x, y, "x", "y")
+
+
+def _one_row(value: ArrayLike) -> ArrayLike:
+    """Make a matrix of one sample; an array stays of its kind."""
+    return value[None] if backend_of(value) else [value]
+
+
+def _explained(network: NetworkState, start: Start, format: Format) -> Explanation:
+    """Run both passes, and name and write their numbers."""
+    passes, _ = both_passes(network, start.X, start.Y, start.objective)
     explanation = Explanation(
         Theta=passes.Theta,
         a=_samples(passes.a),

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from deltaprop.arguments import check_number, check_whole_number
-from deltaprop.backends import backend_of
+from deltaprop.arguments import check_whole_number
 from deltaprop.backends.array_types import ArrayLike
 from deltaprop.backends.device_scope import methods_on_its_device
 from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction
 from deltaprop.derivation.state import NetworkState
 from deltaprop.reports.plotting import plot_weights
-from deltaprop.training.data_door import DataDoor
 
 if TYPE_CHECKING:  # not at start-up, for those who do without
     from deltaprop.lecture.explanation import Explanation, Format
@@ -101,31 +97,16 @@ class ShownNetwork(SummarizedNetwork):
             of these.
         """
         from deltaprop.lecture import explanation  # not at start-up, for those who do without
-        from deltaprop.lecture.descent import MOST_STEPS, Start
 
-        if format not in get_args(explanation.Format):
-            raise ValueError(f"format: expected 'table' or 'markdown', got {format!r}")
-        if max(self.layer_sizes) > explanation.WIDEST:
-            raise ValueError(
-                f"explain: expected layers of at most {explanation.WIDEST} units, as every number is printed, got "
-                f"{list(self.layer_sizes)}; forward, deltas and cost_and_gradient give the same as arrays"
-            )
-        objective = Objective(l2, l2_scaling, reduction)
-        learning_rate = check_number("learning_rate", learning_rate, above=0.0)
-        steps = check_whole_number("steps", steps, least=0)
-        if steps > MOST_STEPS:
-            raise ValueError(f"steps: expected 0 … {MOST_STEPS}, got {steps}")
-        if np.ndim(x) == 1:
-            x = _one_row(x)
-        door = DataDoor(self)
-        samples = len(door.inputs(x, "x"))
-        if not 1 <= samples <= explanation.MOST_SAMPLES:
-            raise ValueError(f"x: expected 1 … {explanation.MOST_SAMPLES} samples, got {samples}")
-        if np.ndim(y) == 0 or (samples == 1 and np.ndim(y) == 1 and len(y) == self.layer_sizes[-1] > 1):
-            y = _one_row(y)
-        inputs, targets = door.data(x, y, "x", "y")
-        start = Start(self, inputs, targets, objective, learning_rate, steps)
-        explained = explanation.explain(self, inputs, targets, start, format)
+        explained = explanation.explain(
+            self,
+            x,
+            y,
+            Objective(l2, l2_scaling, reduction),
+            learning_rate=learning_rate,
+            steps=steps,
+            format=format,
+        )
         if format == "markdown":  # which is asked for as text, in notebooks too
             explained.print()
         else:
@@ -165,8 +146,3 @@ class ShownNetwork(SummarizedNetwork):
             asked = "a square" if shape is None else f"{height} × {width}"
             raise ValueError(f"shape: expected (height, width) of images of {inputs} pixels, got {asked}")
         return plot_weights(W, (height, width))
-
-
-def _one_row(value: ArrayLike) -> ArrayLike:
-    """Make a matrix of one sample; an array stays of its kind."""
-    return value[None] if backend_of(value) else [value]

@@ -16,13 +16,13 @@ function linesOf(quantity, letter, l, expression, more = () => "") {
 }
 
 function zLines(l) {
-  const Theta = now().Theta[l - 2], before = data.layers[l - 2];
+  const Theta = now().Theta[l - 2];
   return linesOf("z", "z", l, (j) => {
     const [bias, ...weights] = Theta[j - 1];
-    const terms = weights.map((w, k) => [factor(w, "weight"), " · ", factor(value("a", l - 1, k + 1), "a")]);
-    if (isTheta()) terms.unshift([factor(bias, "weight"), " · ", number("1", "a")]);
-    else terms.push([factor(bias, "weight")]);
-    return before === 0 ? [] : sum(terms);
+    const terms = weights.map((w, k) => [new Leading(w), " · ", factor(value("a", l - 1, k + 1), "a")]);
+    if (isTheta()) terms.unshift([new Leading(bias), " · ", number("1", "a")]);
+    else terms.push([new Leading(bias)]);
+    return sum(terms);
   });
 }
 
@@ -36,7 +36,7 @@ function aLines(l) {
     const z = value("z", l, j);
     if (name === "softmax") {
       const others = rows("z", l)[view.sample].map((each) => power("e", number(each, "z")));
-      return [together(power("e", number(z, "z")), " / ("), sum(others), ") "];
+      return [together(power("e", number(z, "z")), " / ("), sum(others, ")")];
     }
     if (name === "identity") return [number(z, "z"), " "];
     const inside = name.startsWith("relu") || name.startsWith("leaky") || name === "sigmoid" ? factor(z, "z") : number(z, "z");
@@ -72,8 +72,8 @@ function costLines() {
       el("span", { class: "left" }, m > 1 ? `sample ${i + 1}` : "cost"),
       el("span", { class: "right" }, "= ", costTerms(i), together("= ", el("b", { class: "result cost", ...place }, shown(cost))))));
   });
-  const total = costs.map((cost) => [number(cost, "cost")]), terms = [];
-  if (m > 1) terms.push(isMean() ? [together(fraction("1", String(m)), " ("), sum(total), ") "] : sum(total));
+  const total = costs.map((cost) => [new Leading(cost, "cost")]), terms = [];
+  if (m > 1) terms.push(isMean() ? [together(fraction("1", String(m)), " ("), sum(total, ")")] : sum(total));
   else terms.push(sum(total));
   if (hasPenalty()) terms.push(together("+ ½ · ", number(data.objective.penalty, "weight"), " · ", number(squares, "weight"), " "));
   if (m > 1 || hasPenalty()) {
@@ -88,10 +88,10 @@ function deltaLines(l) {
   if (l === data.L) return outputDeltaLines(l);
   const Theta = now().Theta[l - 1];
   return linesOf("delta", "δ", l, (j) => {
-    const terms = Theta.map((row, i) => [factor(row[j], "weight"), " · ", factor(value("delta", l + 1, i + 1), "δ")]);
+    const terms = Theta.map((row, i) => [new Leading(row[j]), " · ", factor(value("delta", l + 1, i + 1), "δ")]);
     const slope = factor(value("slope", l, j), "g′");
     if (terms.length === 1) return [sum(terms), together("· ", slope), " "];
-    return ["(", sum(terms), together(") · ", slope), " "];
+    return ["(", sum(terms, ")"), together("· ", slope), " "];
   });
 }
 
@@ -106,8 +106,8 @@ function outputDeltaLines(l) {
       case "sign": return [together("sign(", difference, ")"), together(slope()), " "];
       case "clip": return [together("clip(", difference, ", −1, 1)"), together(slope()), " "];
       case "softmax": {
-        const products = slopes.map((c, k) => [factor(value("a", l, k + 1), "a"), " · ", factor(c, "cost")]);
-        return [together(number(a, "a"), " · (", factor(slopes[j - 1], "cost"), " − ("), sum(products), ")) "];
+        const products = slopes.map((c, k) => [new Leading(value("a", l, k + 1), "a"), " · ", factor(c, "cost")]);
+        return [together(number(a, "a"), " · (", factor(slopes[j - 1], "cost"), " − ("), sum(products, "))")];
       }
       default: return [together(factor(slopes[j - 1], "cost")), together(slope()), " "];
     }

@@ -13,7 +13,7 @@ function toTraining(k) {
 
 function render() {
   const step = current(), hadFocus = byId("step").contains(document.activeElement);
-  byId("phase").textContent = `${step.phase} · step ${view.at + 1} of ${steps.length}${data.samples > 1 && !view.all ? ` · sample ${view.sample + 1}` : ""}`;
+  byId("phase").textContent = `${step.phase} · step ${view.at + 1} of ${steps.length}${data.samples > 1 && !view.all && ["z", "a", "delta"].includes(step.kind) ? ` · sample ${view.sample + 1}` : ""}`;
   byId("step-title").replaceChildren(...TITLES[step.kind](step.layer));
   byId("why").textContent = WHY[step.kind](step.layer);
   const { all, each } = FORMULAS[step.kind](step.layer);
@@ -34,7 +34,7 @@ function render() {
 
 // In matrix form rows are samples, so that products stand the other way round.
 function inRows(step, all) {
-  return MATRICES[step.kind] && step.kind !== "a" && step.kind !== "J" ? [all, el("span", { class: "aside" }, "with samples as rows:")] : all;
+  return MATRICES[step.kind] && step.kind !== "a" && step.kind !== "J" ? [all, el("span", { class: "aside" }, "and with samples as rows:")] : all;
 }
 
 // What moves with the pointer: the lit units and edges, the line of the unit, and its panel.
@@ -110,7 +110,7 @@ function subtitle() {
   if (data.dtype !== "float64") parts.push(data.dtype);
   byId("subtitle").textContent = parts.join(" · ");
   byId("graph").querySelector(".legend").replaceChildren(
-    el("span", { class: "key" }, el("span", { class: "sample-line" }), "weight above 0"), el("span", { class: "key" }, el("span", { class: "sample-line dashed" }), "below 0"),
+    el("span", { class: "key" }, el("span", { class: "sample-line" }), "above 0"), el("span", { class: "key" }, el("span", { class: "sample-line dashed" }), "below 0"),
     el("span", {}, "The thicker, the larger."), el("span", { class: "when-crowded" }, "Point at a unit for the numbers on its edges."));
 }
 
@@ -143,6 +143,8 @@ const KEYS = {
 };
 
 function listen() {
+  // Arrow keys would move on to the next choice where one was clicked; they are to take steps.
+  byId("settings").addEventListener("pointerup", () => setTimeout(() => document.activeElement?.blur()));
   byId("first").addEventListener("click", KEYS.Home);
   byId("back").addEventListener("click", KEYS.ArrowLeft);
   byId("next").addEventListener("click", KEYS.ArrowRight);

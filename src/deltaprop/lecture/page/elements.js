@@ -29,7 +29,8 @@ const COLOUR = { z: "z", a: "a", "g′": "slope", δ: "delta", Δ: "grad", D: "g
 
 // A symbol such as z with layer (2) above and unit 1 below.
 function symbol(letter, layer = null, below = null, after = "") {
-  const indices = el("span", { class: "indices" }, el("span", {}, layer === null ? "" : `(${layer})`), below === null ? "" : el("span", {}, below));
+  const above = layer === null ? "" : `(${layer})`;
+  const indices = below === null ? sup(above) : el("span", { class: "indices" }, el("span", {}, above), el("span", {}, below));
   const upright = "ΘΔDWJΣ".includes(letter[0]) ? "b" : "i";
   return el("span", { class: `symbol ${COLOUR[letter] ?? "weight"}` }, el(upright, {}, letter), layer === null && below === null ? "" : indices, after);
 }
@@ -41,7 +42,7 @@ function plain(letter, below) {
 
 // A number as it is printed, with a minus sign for the hyphen.
 function shown(text) {
-  return text.replace(/-/g, "−");
+  return text === "-0" ? "0" : text.replace(/-/g, "−");
 }
 
 function number(text, quantity = "", attributes = {}) {
@@ -58,9 +59,23 @@ function together(...parts) {
   return el("span", { class: "together" }, ...parts);
 }
 
-// Terms with a plus between them; each stays on one line.
-function sum(terms) {
-  return terms.map((term, position) => [position ? together("+ ", term) : together(term), " "]);
+// Terms with a plus between them, or a minus where the first number of a term has one; each stays on one line.
+function sum(terms, end = "") {
+  return terms.map(([first, ...others], position) => {
+    const isLast = position === terms.length - 1;
+    if (!(first instanceof Leading)) return [together(position ? "+ " : "", first, others, isLast ? end : ""), " "];
+    const isNegative = first.text.startsWith("-");
+    const before = position ? (isNegative ? "− " : "+ ") : "";
+    return [together(before, number(position && isNegative ? first.text.slice(1) : first.text, first.quantity), others, isLast ? end : ""), " "];
+  });
+}
+
+// The first number of a term, whose sign can become the sign before the term.
+class Leading {
+  constructor(text, quantity = "weight") {
+    this.text = text;
+    this.quantity = quantity;
+  }
 }
 
 function sup(...parts) {
@@ -68,7 +83,7 @@ function sup(...parts) {
 }
 
 // The result of a computation: where it belongs is in its attributes.
-function result(text, quantity, layer, unit, column = null) {
-  const place = { "data-quantity": quantity, "data-layer": layer, "data-unit": unit, "data-column": column };
+function result(text, quantity, layer, unit, column = null, sample = null) {
+  const place = { "data-quantity": quantity, "data-layer": layer, "data-unit": unit, "data-column": column, "data-sample": sample };
   return el("b", { class: `result ${COLOUR[quantity] ?? "weight"}`, ...place }, shown(text));
 }

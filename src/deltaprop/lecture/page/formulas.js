@@ -69,19 +69,19 @@ function fraction(above, below) {
   return el("span", { class: "fraction" }, el("span", {}, above), el("span", { class: "hidden" }, " / "), el("span", {}, below));
 }
 
-const over = (l) => ["(", symbol("Θ", l), ")", sup("ᵀ")];
+const over = (l) => ["(", symbol("Θ", l), ")", sup("T")];
 
 // The formula of a step, in parts: for all units, and for each.
 const FORMULAS = {
   z(l) {
-    const a = symbol("a", l - 1), each = [plain("z", "j"), " = "];
+    const a = symbol("a", l - 1), each = [symbol("z", l, "j"), " = "];
     const all = [symbol("z", l), " = "];
     if (isTheta()) {
       all.push(symbol("Θ", l - 1), " [1; ", a, "]");
-      each.push(plain("θ", "j0"), " · 1 + ", plain("θ", "j1"), " · ", plain("a", "1"), " + …");
+      each.push(symbol("θ", l - 1, "j0"), " · 1 + ", symbol("θ", l - 1, "j1"), " · ", symbol("a", l - 1, "1"), " + …");
     } else {
       all.push(symbol("W", l - 1), " ", a, " + ", symbol("b", l - 1));
-      each.push(plain("w", "j1"), " · ", plain("a", "1"), " + … + ", plain("b", "j"));
+      each.push(symbol("w", l - 1, "j1"), " · ", symbol("a", l - 1, "1"), " + … + ", symbol("b", l - 1, "j"));
     }
     return { all, each };
   },
@@ -101,21 +101,23 @@ const FORMULAS = {
     return { all: [symbol("J"), " = ", total, penalty], each: ["cost = ", COSTS[data.loss.replace("clipped_", "")]()] };
   },
   delta(l) {
-    if (l === data.L) return { all: [symbol("δ", l), " = ", outputError(l)], each: [plain("δ", "j"), " = ", "∂cost / ∂", plain("z", "j")] };
-    const back = isTheta() ? over(l) : ["(", symbol("W", l), ")", sup("ᵀ")];
+    if (l === data.L) return { all: [symbol("δ", l), " = ", outputError(l)], each: [symbol("δ", l, "j"), " = ", "∂cost / ∂", symbol("z", l, "j")] };
+    const back = isTheta() ? over(l) : ["(", symbol("W", l), ")", sup("T")];
     const all = [symbol("δ", l), " = ", back, " ", symbol("δ", l + 1), " ⊙ ", el("i", {}, "g′"), "(", symbol("z", l), ")"];
     const letter = isTheta() ? "θ" : "w";
-    const each = [plain("δ", "j"), " = (", plain(letter, "1j"), " · ", plain("δ", "1"), " + ", plain(letter, "2j"), " · ", plain("δ", "2"), " + …) · ", el("i", {}, "g′"), "(", plain("z", "j"), ")"];
+    const terms = [1, 2].slice(0, data.layers[l]).map((i) => [i > 1 ? " + " : "", symbol(letter, l, `${i}j`), " · ", symbol("δ", l + 1, String(i))]);
+    const more = data.layers[l] > 2 ? " + …" : "";
+    const each = [symbol("δ", l, "j"), " = (", terms, more, ") · ", el("i", {}, "g′"), "(", symbol("z", l, "j"), ")"];
     return { all, each };
   },
   Delta(l) {
     const sigma = data.samples > 1 ? ["Σ", el("sub", {}, "i"), " "] : [];
     if (isTheta()) {
-      const all = [symbol("Δ", l), " = ", sigma, symbol("δ", l + 1), " [1; ", symbol("a", l), "]", sup("ᵀ")];
-      return { all, each: [plain("Δ", "jk"), " = ", sigma.map((s) => copied([s])), plain("δ", "j"), " · ", plain("a", "k")] };
+      const all = [symbol("Δ", l), " = ", sigma, symbol("δ", l + 1), " [1; ", symbol("a", l), "]", sup("T")];
+      return { all, each: [symbol("Δ", l, "jk"), " = ", copied(sigma), symbol("δ", l + 1, "j"), " · ", symbol("a", l, "k")] };
     }
-    const all = [symbol("Δ", l, "W"), " = ", sigma, symbol("δ", l + 1), " ", symbol("a", l), sup("ᵀ"), ",  ", symbol("Δ", l, "b"), " = ", copied(sigma), symbol("δ", l + 1)];
-    return { all, each: [plain("Δ", "jk"), " = ", copied(sigma), plain("δ", "j"), " · ", plain("a", "k")] };
+    const all = [symbol("Δ", l, "W"), " = ", sigma, symbol("δ", l + 1), " ", symbol("a", l), sup("T"), ",  ", symbol("Δ", l, "b"), " = ", copied(sigma), symbol("δ", l + 1)];
+    return { all, each: [symbol("Δ", l, "jk"), " = ", copied(sigma), symbol("δ", l + 1, "j"), " · ", symbol("a", l, "k")] };
   },
   D(l) {
     const share = isMean() ? [fraction("1", el("i", {}, "m")), " "] : [];

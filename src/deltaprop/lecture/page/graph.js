@@ -42,21 +42,25 @@ function svgSymbol(letter, l, unit) {
 // Light up what the step, and the unit pointed at, concern.
 function paintGraph() {
   const step = current(), light = lit(step), numbers = onEdges(step), chosen = unitInStep(light);
-  const largest = Math.max(...now().Theta.flat(2).map((text) => Math.abs(Number(text)) || 0), 1e-300);
+  const largestWeight = largestOf(now().Theta), largest = largestOf(light.gap === null || light.gap === "all" ? numbers : [numbers[light.gap - 1]]);
   const shownEdges = [];
   for (const edge of drawing.edges) {
-    const weight = Number(now().Theta[edge.l - 1][edge.j - 1][edge.k]);
     const inGap = light.gap === "all" || edge.l === light.gap;
     const flows = inGap && !(light.flow === "backward" && edge.k === 0);
     const on = flows && (!chosen || isAtUnit(edge, chosen));
+    const weight = Number((inGap ? numbers : now().Theta)[edge.l - 1][edge.j - 1][edge.k]), most = inGap ? largest : largestWeight;
     edge.line.setAttribute("class", `edge${weight < 0 ? " negative" : ""}${on ? ` lit ${light.flow}` : ""}`);
-    edge.line.setAttribute("stroke-width", (1 + 3.5 * Math.min(1, Math.abs(weight) / largest)).toFixed(2));
+    edge.line.setAttribute("stroke-width", (1 + 3.5 * Math.min(1, Math.abs(weight) / most)).toFixed(2));
     edge.line.setAttribute("marker-end", on && light.flow === "forward" ? "url(#arrow-forward)" : "");
     edge.line.setAttribute("marker-start", on && light.flow === "backward" ? "url(#arrow-backward)" : "");
     if (on) shownEdges.push(edge);
   }
   paintLabels(shownEdges, numbers);
   for (const [key, unit] of drawing.units) paintUnit(unit, ...key.split(",").map(Number), step, light, chosen, shownEdges);
+}
+
+function largestOf(matrices) {
+  return Math.max(...matrices.flat(2).map((text) => Math.abs(Number(text)) || 0), 1e-300);
 }
 
 // The unit that is pointed at or kept, if the step concerns it.

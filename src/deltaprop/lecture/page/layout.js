@@ -1,7 +1,7 @@
 // Where units and the numbers on edges stand in the drawing.
 
 const UNIT = { width: 88, height: 38 }, LABEL = { letter: 6.3, height: 15 };
-const LEAST_GAP = 132, MOST_GAP = 330, HEAD = 40, MARGIN = 8;
+const LEAST_GAP = 126, MOST_GAP = 330, HEAD = 40, MARGIN = 14;
 
 // The units of layer l, the bias unit 0 among them in Θ form.
 function unitsOf(l) {
@@ -53,7 +53,7 @@ function placeLabels(edges, texts) {
       const { x, y } = pointAt(edge, t);
       if (x - half < edge.x1 + 4 || x + half > edge.x2 - 12) continue;
       if (placed.some((other) => Math.abs(other.x - x) < other.half + half + 2 && Math.abs(other.y - y) < LABEL.height + 1)) continue;
-      const crossed = edges.filter((other) => other !== edge && crosses(other, x, y, half)).length + Math.abs(t - 0.4) / 2;
+      const crossed = Math.abs(t - 0.4) / 3 + edges.reduce((all, other) => all + (other === edge ? 0 : closeness(other, x, y, half)), 0);
       if (!best || crossed < best.crossed) best = { edge, x, y, half, crossed, text: texts[position] };
     }
     if (!best) return null;
@@ -62,11 +62,12 @@ function placeLabels(edges, texts) {
   return placed;
 }
 
-// Whether an edge goes through a label.
-function crosses(edge, x, y, half) {
+// How close an edge comes to a label: 1 where it goes through the middle, 0 where it stays away.
+function closeness(edge, x, y, half) {
+  let closest = 0;
   for (const at of [x - half, x, x + half]) {
     const t = (at - edge.x1) / (edge.x2 - edge.x1);
-    if (t > 0 && t < 1 && Math.abs(pointAt(edge, t).y - y) < LABEL.height / 2) return true;
+    if (t > 0 && t < 1) closest = Math.max(closest, 1 - Math.abs(pointAt(edge, t).y - y) / (1.2 * LABEL.height));
   }
-  return false;
+  return closest;
 }

@@ -6,7 +6,7 @@ function order(columns) {
   return isTheta() ? [0, ...inputs] : [...inputs, 0];
 }
 
-function columnHead(k, l) {
+function columnHead(k) {
   if (k === 0) return isTheta() ? plain("a", "0") : el("i", {}, "b");
   return plain("a", String(k));
 }
@@ -24,7 +24,7 @@ function total(head, letter, quantity, l, j, row) {
 // A table with a group of rows for each unit j of layer l + 1, whose parameters come from layer l.
 function grouped(l, caption, group) {
   const columns = 1 + data.layers[l - 1];
-  const head = el("thead", {}, el("tr", {}, el("td", {}), order(columns).map((k) => el("th", { scope: "col" }, columnHead(k, l)))));
+  const head = el("thead", {}, el("tr", {}, el("td", {}), order(columns).map((k) => el("th", { scope: "col" }, columnHead(k)))));
   const bodies = Array.from({ length: data.layers[l] }, (_, j) => el("tbody", { class: "line", "data-layer": l + 1, "data-unit": j + 1, tabindex: 0 }, group(j)));
   return el("div", { class: "scroll" }, el("table", { class: "paper" }, el("caption", {}, caption), head, bodies));
 }
@@ -53,19 +53,24 @@ function DTable(l) {
 }
 
 function updateTable(l) {
-  const before = now().Theta[l - 1], D = now().D[l - 1], after = updated()[l - 1], letter = isTheta() ? "Θ" : "W";
+  const before = now().Theta[l - 1], D = now().D[l - 1], after = updated()[l - 1];
   const name = (j) => (isTheta() ? symbol("Θ", l, j) : [symbol("W", l, j), ", ", symbol("b", l, j)]);
   return grouped(l, ["From layer ", String(l), " to layer ", String(l + 1)], (j) => [
     addend(name(j + 1), picked(before[j]), "weight", "addend"),
     addend(["− ", number(data.learningRate), " × ", symbol("D", l, j + 1)], picked(D[j]), "D", "addend"),
-    total([name(j + 1), " :="], letter === "W" ? "Θ" : letter, "Theta", l, j + 1, after[j]),
+    total([name(j + 1), " :="], "Θ", "Theta", l, j + 1, after[j]),
   ]);
 }
 
 // -- in brackets ------------------------------------------------------------------------------------------------
 
-function bracketed(name, values, letter, place = null) {
-  const body = values.map((row, i) => el("tr", {}, row.map((text, j) => el("td", {}, place ? result(text, letter, place, j + 1, i + 1) : number(text, letter)))));
+// With a layer it is a result: of quantities rows are samples and columns units, of Δ rows are units.
+function bracketed(name, values, letter, layer = null, columns = null) {
+  const cell = (text, i, j) => {
+    if (layer === null) return number(text, letter);
+    return columns ? result(text, letter, layer, i + 1, columns[j]) : result(text, letter, layer, j + 1, null, i + 1);
+  };
+  const body = values.map((row, i) => el("tr", {}, row.map((text, j) => el("td", {}, cell(text, i, j)))));
   return el("figure", { class: "matrix" }, el("figcaption", {}, name, el("span", { class: "shape" }, ` ${values.length} × ${values[0].length}`)), el("div", { class: "brackets scroll" }, el("table", {}, el("tbody", {}, body))));
 }
 
@@ -76,7 +81,7 @@ function sign(text) {
 const transposed = (values) => values[0].map((_, j) => values.map((row) => row[j]));
 const withOne = (values) => values.map((row) => ["1", ...row]);
 const withoutBias = (values) => values.map((row) => row.slice(1));
-const T = () => sup("ᵀ");
+const T = () => sup("T");
 
 const MATRICES = {
   z(l) {
@@ -107,8 +112,9 @@ const MATRICES = {
   },
   Delta(l) {
     const a = rows("a", l), delta = transposed(rows("delta", l + 1)), Delta = now().Delta[l - 1], left = ["(", symbol("δ", l + 1), ")", T()];
-    if (isTheta()) return [bracketed(symbol("Δ", l), Delta, "Δ"), sign("="), bracketed(left, delta, "δ"), sign("·"), bracketed(["[1, ", symbol("A", l), "]"], withOne(a), "a")];
-    return [bracketed(symbol("Δ", l, "W"), withoutBias(Delta), "Δ"), sign("="), bracketed(left, delta, "δ"), sign("·"), bracketed(symbol("A", l), a, "a"),
-      sign(", "), bracketed([symbol("Δ", l, "b"), " = the sums of its rows"], Delta.map((row) => [row[0]]), "Δ")];
+    const inputs = Delta[0].slice(1).map((_, k) => k + 1);
+    if (isTheta()) return [bracketed(symbol("Δ", l), Delta, "Δ", l, [0, ...inputs]), sign("="), bracketed(left, delta, "δ"), sign("·"), bracketed(["[1, ", symbol("A", l), "]"], withOne(a), "a")];
+    return [bracketed(symbol("Δ", l, "W"), withoutBias(Delta), "Δ", l, inputs), sign("="), bracketed(left, delta, "δ"), sign("·"), bracketed(symbol("A", l), a, "a"),
+      sign(", "), bracketed([symbol("Δ", l, "b"), " = the sums of its rows"], Delta.map((row) => [row[0]]), "Δ", l, [0])];
   },
 };

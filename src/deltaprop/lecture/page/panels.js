@@ -23,15 +23,15 @@ function samplesOfUnit(layer, unit) {
   return el("div", { class: "scroll" }, el("table", {}, head, el("tbody", {}, list)));
 }
 
-// Its row of Θ, Δ and D, and of the updated Θ.
+// Its row of Θ, Δ and D, and of the updated Θ: a line for each edge that comes in.
 function parametersOfUnit(layer, unit) {
   if (layer === 1) return null;
-  const columns = order(1 + data.layers[layer - 2]);
-  const named = [["Theta", isTheta() ? "Θ" : "W", now().Theta], ["Delta", "Δ", now().Delta], ["D", "D", now().D], ["updated", isTheta() ? "Θ" : "W", updated()]];
-  const body = named.map(([row, letter, values]) => el("tr", { "data-row": row },
-    el("th", { scope: "row" }, row === "updated" ? "updated" : symbol(letter, layer - 1, unit)), columns.map((k) => el("td", {}, number(values[layer - 2][unit - 1][k], letter)))));
-  const head = el("thead", {}, el("tr", {}, el("th", { scope: "row" }, "from"), columns.map((k) => el("th", { scope: "col" }, columnHead(k, layer - 1)))));
-  return el("div", { class: "scroll" }, el("table", {}, head, el("tbody", {}, body)));
+  const parameter = isTheta() ? symbol("Θ", layer - 1) : symbol("W", layer - 1);
+  const named = [["Theta", parameter, "Θ", now().Theta], ["Delta", symbol("Δ", layer - 1), "Δ", now().Delta], ["D", symbol("D", layer - 1), "D", now().D], ["updated", "updated", "Θ", updated()]];
+  const head = el("thead", {}, el("tr", {}, el("th", {}, "edge"), named.map(([, name]) => el("th", { scope: "col" }, name))));
+  const body = order(1 + data.layers[layer - 2]).map((k) => el("tr", { "data-column": k }, el("th", { scope: "row" }, columnHead(k)),
+    named.map(([row, , letter, values]) => el("td", { "data-row": row }, number(values[layer - 2][unit - 1][k], letter)))));
+  return el("div", { class: "scroll" }, el("table", { class: "narrow" }, head, el("tbody", {}, body)));
 }
 
 // -- all numbers ------------------------------------------------------------------------------------------------
@@ -66,7 +66,7 @@ function allTables() {
 
 // -- J over the training steps ----------------------------------------------------------------------------------
 
-const CURVE = { width: 320, height: 150, left: 58, right: 12, top: 12, bottom: 26 };
+const CURVE = { width: 320, height: 180, left: 68, right: 12, top: 12, bottom: 26 };
 
 function curve() {
   const J = data.J.map(Number), known = J.filter(Number.isFinite), low = Math.min(...known), high = Math.max(...known);

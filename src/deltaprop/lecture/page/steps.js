@@ -71,8 +71,18 @@ function numbersOf({ kind, layer }) {
     case "delta": return deltaLines(layer);
     case "Delta": return DeltaTable(layer);
     case "D": return DTable(layer);
-    default: return data.layers.slice(1).map((_, position) => updateTable(position + 1));
+    default: return [...data.layers.slice(1).map((_, position) => updateTable(position + 1)), goOn()];
   }
+}
+
+// After the update, the way to the next training step.
+function goOn() {
+  const next = view.training + 1;
+  if (next >= data.steps.length) return "";
+  return el("button", { type: "button", id: "go-on", onclick: () => {
+    toTraining(next);
+    toStep(0);
+  } }, `Go on to training step ${next} →`);
 }
 
 // A sentence for those who listen: the step and its results, unit by unit.
