@@ -77,7 +77,7 @@ def test_what_may_be_handed_in():
 
 @pytest.mark.parametrize(("x", "y", "options", "message"), [
     (np.zeros((9, 2)), np.zeros(9, int), {}, "x: expected 1 … 8 samples, got 9"),
-    (np.zeros((0, 2)), np.zeros(0, int), {}, "x: expected 1 … 8 samples, got 0"),
+    (np.zeros((0, 2)), np.zeros(0, int), {}, "x: expected at least one sample"),
     ([0, 0], 1, {"steps": 51}, "steps: expected 0 … 50, got 51"),
     ([0, 0], 1, {"steps": -1}, "steps: expected a whole number of at least 0, got -1"),
     ([0, 0], 1, {"learning_rate": 0}, "learning_rate: expected a finite number above 0, got 0"),
@@ -115,7 +115,9 @@ def test_a_notebook_has_every_table(capsys):
 def test_layers_too_wide_for_a_page_are_tables(tmp_path, capsys):
     seen = dp.Network([2, 9, 16], backend="numpy").explain([0.5, -1.0], 1)
     assert len(read_html(seen._repr_html_()).tables) == 2 + 3 + 2 + 4
-    with pytest.raises(ValueError, match=r"page: expected layers of at most 8 units, .* got \[2, 9, 16\]; the tables"):
+    with pytest.raises(
+        ValueError, match=r"page: expected at most 12 layers of at most 8 units, .* got \[2, 9, 16\]; the tables"
+    ):
         seen.save_html(tmp_path / "page.html")
     assert list(tmp_path.iterdir()) == []
 

@@ -22,44 +22,42 @@ from deltaprop.lecture.descent import Descent, Start
 from deltaprop.lecture.passes import Matrix, Passes, number
 from deltaprop.reports.html_table import LINE
 
-#: Units of a layer, and bytes of a page, which has fewer than that.
-WIDEST, BYTES = 8, 300_000
+#: What can be drawn: units of a layer, and layers. A training step of the largest takes less than 40 kB of a page.
+WIDEST, DEEPEST = 8, 12
+#: A page has fewer bytes than this.
+BYTES = 300_000
 #: The script, in the order in which a reader needs it.
 SCRIPTS = ("data", "elements", "formulas", "arithmetic", "matrices", "steps", "layout", "graph", "panels", "controls")
 
 
 def is_possible(network: NetworkState) -> bool:
-    """Tell whether the layers are narrow enough for a page that can be read."""
-    return max(network.layer_sizes) <= WIDEST
+    """Tell whether the network is small enough for a page that can be read."""
+    return max(network.layer_sizes) <= WIDEST and len(network.layer_sizes) <= DEEPEST
 
 
 def page(title: str, start: Start) -> str:
-    """Write the page.
+    """Write the page, with as many of the training steps as it has room for.
 
     Raises
     ------
     ValueError
-        If a layer is too wide, or the numbers of a single training step are too many.
+        If a layer is too wide, or there are too many layers.
     """
     sizes = list(start.network.layer_sizes)
     if not is_possible(start.network):
         raise ValueError(
-            f"page: expected layers of at most {WIDEST} units, as it draws each, got {sizes}; the tables of explain "
-            "show wider ones"
+            f"page: expected at most {DEEPEST} layers of at most {WIDEST} units, as it draws each, got {sizes}; the "
+            "tables of explain show larger networks"
         )
     descent = start.descend()
     skeleton = _skeleton(title)
     room = BYTES - len(skeleton.encode()) - 1
     kept = len(descent.passes)
-    while True:
+    packed = _packed(_content(start, descent, kept))
+    while len(packed) > room:
+        kept = min(kept - 1, int(kept * room / len(packed)))
         packed = _packed(_content(start, descent, kept))
-        if len(packed) <= room:
-            return skeleton.replace("{{numbers}}", packed)
-        if kept == 1:
-            raise ValueError(
-                f"page: expected fewer layers, as it has to stay below {BYTES // 1000} kB, got {len(sizes)}"
-            )
-        kept = max(1, min(kept - 1, int(kept * room / len(packed))))
+    return skeleton.replace("{{numbers}}", packed)
 
 
 def frame(title: str, start: Start) -> str:

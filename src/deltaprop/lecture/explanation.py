@@ -122,7 +122,7 @@ class Explanation(ShownOnce):
         Raises
         ------
         ValueError
-            If a layer has more than 8 units, or there are so many layers that the page would be larger.
+            If a layer has more than 8 units, or there are more than 12 layers.
         OSError
             If it cannot be written; a file that was there stays whole.
         """
@@ -189,7 +189,7 @@ def _data(network: NetworkState, x: ArrayLike, y: ArrayLike) -> tuple[Array, Arr
     if np.ndim(x) == 1:
         x = _one_row(x)
     samples = len(door.inputs(x, "x"))
-    if not 1 <= samples <= MOST_SAMPLES:
+    if samples > MOST_SAMPLES:
         raise ValueError(f"x: expected 1 … {MOST_SAMPLES} samples, got {samples}")
     if np.ndim(y) == 0 or (samples == 1 and np.ndim(y) == 1 and len(y) == network.layer_sizes[-1] > 1):
         y = _one_row(y)

@@ -83,7 +83,7 @@ class ShownNetwork(SummarizedNetwork):
             keeps fewer where it would be 300 kB or more, or J overflows.
         format : {"table", "markdown"}
             How it is printed on standard output. A notebook shows "table" as the page, or as tables where a layer has
-            more than 8 units.
+            more than 8 units or there are more than 12 layers.
 
         Returns
         -------

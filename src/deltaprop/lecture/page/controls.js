@@ -126,9 +126,9 @@ function same(one, other) {
 }
 
 function point(event) {
-  const label = event.target.closest?.(".labels") ? null : unitAt(event.target);
-  if (same(label, view.unit)) return;
-  view.unit = label;
+  const unit = unitAt(event.target);
+  if (same(unit, view.unit)) return;
+  view.unit = unit;
   paintLight();
 }
 
@@ -144,7 +144,10 @@ const KEYS = {
 
 function listen() {
   // Arrow keys would move on to the next choice where one was clicked; they are to take steps.
-  byId("settings").addEventListener("pointerup", () => setTimeout(() => document.activeElement?.blur()));
+  let byPointer = false;
+  document.addEventListener("pointerdown", () => { byPointer = true; });
+  document.addEventListener("keydown", () => { byPointer = false; }, true);
+  byId("settings").addEventListener("click", (event) => { if (byPointer && event.target.matches("input")) event.target.blur(); });
   byId("first").addEventListener("click", KEYS.Home);
   byId("back").addEventListener("click", KEYS.ArrowLeft);
   byId("next").addEventListener("click", KEYS.ArrowRight);
@@ -154,11 +157,12 @@ function listen() {
   byId("training-next").addEventListener("click", KEYS.PageDown);
   byId("training-slider").addEventListener("input", (event) => toTraining(Number(event.target.value)));
   byId("tables").addEventListener("toggle", showTables);
-  document.addEventListener("pointerover", point);
+  document.addEventListener("pointermove", point); // not "pointerover", which comes too where a pointer that rests meets new lines
+  document.documentElement.addEventListener("pointerleave", point);
   document.addEventListener("focusin", point);
   document.addEventListener("click", (event) => {
     const unit = unitAt(event.target);
-    if (unit && !event.target.closest(".labels")) keep(unit);
+    if (unit) keep(unit);
   });
   document.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey || event.target.matches("input, summary, .scroll")) return;

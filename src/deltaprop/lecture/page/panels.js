@@ -72,7 +72,7 @@ function curve() {
   const J = data.J.map(Number), known = J.filter(Number.isFinite), low = Math.min(...known), high = Math.max(...known);
   const { width, height, left, right, top, bottom } = CURVE;
   const x = (k) => left + (width - left - right) * (J.length > 1 ? k / (J.length - 1) : 0.5);
-  const y = (cost) => (high > low ? top + (height - top - bottom) * (high - cost) / (high - low) : (top + height - bottom) / 2);
+  const y = (cost) => (high > low ? top + (height - top - bottom) * ((high - cost) / (high - low)) : (top + height - bottom) / 2);
   const at = J.map((cost, k) => ({ k, cost })).filter(({ cost }) => Number.isFinite(cost));
   const path = at.map(({ k, cost }, position) => `${position ? "L" : "M"}${x(k).toFixed(1)},${y(cost).toFixed(1)}`).join("");
   const points = at.map(({ k, cost }) => svg("circle", { cx: x(k), cy: y(cost), r: k === view.training ? 6 : 3, class: k === view.training ? "current" : k < data.steps.length ? "point" : "beyond" }));
