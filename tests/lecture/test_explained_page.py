@@ -5,6 +5,7 @@ import re
 import tomllib
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def test_every_hidden_activation(rng, saved, activation):
 def test_every_backend_and_convention(backend, rng, saved):
     net = dp.Network([2, 3, 1], loss="squared_error", backend=backend)
     X, Y = rng.standard_normal((4, 2)), rng.standard_normal((4, 1))
-    options = {"l2": 0.2, "l2_scaling": "absolute", "reduction": "sum"}
+    options: dict[str, Any] = {"l2": 0.2, "l2_scaling": "absolute", "reduction": "sum"}
     content = unpacked(saved(net.explain(X, Y, **options, learning_rate=0.05, steps=3)))
     assert_same(content, descent(net, X, Y, 3, 0.05, **options))
     assert content["objective"] == {"lambda": "0.2", "scaling": "absolute", "reduction": "sum", "penalty": "0.2"}

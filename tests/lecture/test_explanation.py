@@ -158,6 +158,10 @@ def test_several_samples_are_rows(backend, rng, capsys, reduction):
     assert [cell.strip() for cell in rows[0]] == ["δ^(2)", "1", "2", "3", "4"]
     shown = [[float(cell) for cell in row[1:]] for row in rows[2:]]
     assert np.allclose(shown, deltas[0], rtol=6e-6)
+    titles = [section.title for section in seen.sections if section.step == "Forward"]
+    assert [title.split(" = ")[0] for title in titles] == [
+        "Layer 1, the input: a^(1)", "Layer 2: z^(2)", "a^(2)", "g′(z^(2))", "Layer 3: z^(3)", "a^(3)", "g′(z^(3))", "y",
+    ]  # fmt: skip
 
 
 def test_labels_of_as_many_samples_as_classes():

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from deltaprop.backends import get_backend
 from deltaprop.backends.array_types import AnyArray
 from deltaprop.cli.options import ExplainOptions, hidden_sizes
 from deltaprop.derivation.backprop import Objective
@@ -42,7 +43,7 @@ def _network(options: ExplainOptions) -> Network:
         for name in NETWORK_OPTIONS:
             if name in options.given:
                 raise ValueError(f"--{name.replace('_', '-')}: expected none beside a model file, which has its own")
-        return load_network(options.model, options.backend)
+        return load_network(options.model, get_backend(options.backend))
     names: dict[str, Any] = {"hidden_activation": options.activation, "output_activation": options.output_activation}
     return Network(
         hidden_sizes(options.layers, "--layers"),

@@ -266,8 +266,8 @@ def _layer(step: str, title: str, columns: dict[str, Matrix | None]) -> Iterator
             table = Table([name, *(str(i + 1) for i in range(values.shape[1]))])
             for i, row in enumerate(values):
                 table.add(str(i + 1), *map(number, row))
-            yield Section(step, title, table)
-            title = name
+            yield Section(step, title or name, table)
+            title = ""  # which stands above the first
 
 
 def _table(table: Table | None) -> str:

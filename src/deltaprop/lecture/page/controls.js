@@ -111,7 +111,7 @@ function subtitle() {
   byId("subtitle").textContent = parts.join(" · ");
   byId("graph").querySelector(".legend").replaceChildren(
     el("span", { class: "key" }, el("span", { class: "sample-line" }), "above 0"), el("span", { class: "key" }, el("span", { class: "sample-line dashed" }), "below 0"),
-    el("span", {}, "The thicker, the larger."), el("span", { class: "when-crowded" }, "Point at a unit for the numbers on its edges."));
+    el("span", {}, "the thicker, the larger"), el("span", { class: "on-edges" }), el("span", { class: "when-crowded" }, "Point at a unit for the numbers on its edges."));
 }
 
 // -- pointer and keys -------------------------------------------------------------------------------------------

@@ -26,11 +26,11 @@ function drawGraph() {
 function drawUnit(l, unit, { x, y }) {
   const middle = x + UNIT.width / 2;
   const name = svg("text", { class: "name", x: middle, y: y + 14 }), number = svg("text", { class: "value", x: middle, y: y + 30 });
-  const bias = isTheta() || l === 1 ? "" : svg("text", { class: "bias", x: middle, y: y + UNIT.height + 10 });
+  const note = svg("text", { class: "note", x: middle, y: y + UNIT.height + 12 });
   const group = svg("g", {
     class: `unit${unit === 0 ? " one" : ""}`, tabindex: 0, role: "button", "data-layer": l, "data-unit": unit,
-  }, svg("rect", { x, y, width: UNIT.width, height: UNIT.height, rx: 10 }), name, number, bias);
-  drawing.units.set(`${l},${unit}`, { group, name, number, bias });
+  }, svg("rect", { x, y, width: UNIT.width, height: UNIT.height, rx: 10 }), name, number, note);
+  drawing.units.set(`${l},${unit}`, { group, name, number, note });
   return group;
 }
 
@@ -56,6 +56,7 @@ function paintGraph() {
     if (on) shownEdges.push(edge);
   }
   paintLabels(shownEdges, numbers);
+  byId("graph").querySelector(".on-edges").replaceChildren(...edgesKey(step));
   for (const [key, unit] of drawing.units) paintUnit(unit, ...key.split(",").map(Number), step, light, chosen, shownEdges);
 }
 
@@ -94,8 +95,24 @@ function paintUnit(drawn, l, unit, step, light, chosen, edges) {
   drawn.group.setAttribute("aria-label", `Layer ${l}, ${isOne ? "bias unit" : `unit ${unit}`}${quantity === null ? "" : `: ${letter} = ${shown(text)}`}`);
   drawn.name.replaceChildren(...svgSymbol(letter, l, unit));
   drawn.number.textContent = shown(text);
-  if (drawn.bias) drawn.bias.replaceChildren(svg("tspan", { "font-style": "italic" }, "b"), ` = ${shown(onEdges(step)[l - 2][unit - 1][0])}`);
-  if (drawn.bias && (step.kind === "Delta" || step.kind === "D")) drawn.bias.firstChild.textContent = step.kind === "D" ? "∂J/∂b" : "Δb";
+  drawn.note.replaceChildren(...noteOf(l, unit, step));
+}
+
+// What stands below a unit: the target of an output where it is compared, and else its bias in W, b form.
+function noteOf(l, unit, step) {
+  const isCompared = l === data.L && (step.kind === "J" || (step.kind === "delta" && step.layer === l));
+  if (isCompared) return view.all ? [] : [svg("tspan", { "font-style": "italic" }, "y"), ` = ${shown(data.y[view.sample][unit - 1])}`];
+  if (isTheta() || l === 1) return [];
+  const letter = { Delta: "Δb", D: "∂J/∂b" }[step.kind] ?? "b";
+  return [svg("tspan", { "font-style": "italic" }, letter), ` = ${shown(onEdges(step)[l - 2][unit - 1][0])}`];
+}
+
+// What the numbers on the edges are.
+function edgesKey(step) {
+  const gap = lit(step).gap, letter = isTheta() ? "Θ" : "W";
+  if (gap === null) return [];
+  if (gap === "all") return ["On the edges: the updated ", symbol(letter)];
+  return ["On the edges: ", { Delta: symbol("Δ", gap), D: symbol("D", gap) }[step.kind] ?? symbol(letter, gap)];
 }
 
 // Where the drawing is wider than the screen, bring what is lit into view.
