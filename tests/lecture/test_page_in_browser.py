@@ -399,6 +399,11 @@ def test_fewer_steps_than_asked_for_are_told(browser):
     diverging = dp.Network([2, 3, 1], loss="squared_error", hidden_activation="relu", backend="numpy", seed=1)
     tab = browser.show(diverging.explain([3.0, 4.0], 9.0, steps=50, learning_rate=1e6))
     assert "no longer finite" in tab.locator("#training-note").inner_text()
+    diverging.parameters[...] = np.inf
+    with np.errstate(invalid="ignore"):
+        tab = browser.show(diverging.explain([3.0, 4.0], 9.0))
+    assert tab.locator("#training-cost").inner_text() == "inf"
+    assert tab.locator(".labels text").all_text_contents() == ["inf"] * 9
 
 
 def test_costs_fall_along_the_curve(browser):

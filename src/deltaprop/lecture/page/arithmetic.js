@@ -70,7 +70,7 @@ function costLines() {
     const place = { "data-quantity": "cost", "data-sample": i + 1 };
     lines.push(el("li", { class: `line sample${i === view.sample && !view.all && m > 1 ? " active" : ""}` },
       el("span", { class: "left" }, m > 1 ? `sample ${i + 1}` : "cost"),
-      el("span", { class: "right" }, "= ", costTerms(i), together("= ", el("b", { class: "result cost", ...place }, shown(cost))))));
+      el("span", { class: "right breaks" }, "= ", costTerms(i), together("= ", el("b", { class: "result cost", ...place }, shown(cost))))));
   });
   const total = costs.map((cost) => [new Leading(cost, "cost")]), terms = [];
   if (m > 1) terms.push(isMean() ? [together(fraction("1", String(m)), " ("), sum(total, ")")] : sum(total));

@@ -116,7 +116,7 @@ const FORMULAS = {
       const all = [symbol("Δ", l), " = ", sigma, symbol("δ", l + 1), " [1; ", symbol("a", l), "]", sup("T")];
       return { all, each: [symbol("Δ", l, "jk"), " = ", copied(sigma), symbol("δ", l + 1, "j"), " · ", symbol("a", l, "k")] };
     }
-    const all = [symbol("Δ", l, "W"), " = ", sigma, symbol("δ", l + 1), " ", symbol("a", l), sup("T"), ",  ", symbol("Δ", l, "b"), " = ", copied(sigma), symbol("δ", l + 1)];
+    const all = [symbol("Δ", l, "W"), " = ", sigma, symbol("δ", l + 1), " (", symbol("a", l), ")", sup("T"), ",  ", symbol("Δ", l, "b"), " = ", copied(sigma), symbol("δ", l + 1)];
     return { all, each: [symbol("Δ", l, "jk"), " = ", copied(sigma), symbol("δ", l + 1, "j"), " · ", symbol("a", l, "k")] };
   },
   D(l) {

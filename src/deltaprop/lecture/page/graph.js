@@ -48,9 +48,10 @@ function paintGraph() {
     const inGap = light.gap === "all" || edge.l === light.gap;
     const flows = inGap && !(light.flow === "backward" && edge.k === 0);
     const on = flows && (!chosen || isAtUnit(edge, chosen));
-    const weight = Number((inGap ? numbers : now().Theta)[edge.l - 1][edge.j - 1][edge.k]), most = inGap ? largest : largestWeight;
-    edge.line.setAttribute("class", `edge${weight < 0 ? " negative" : ""}${on ? ` lit ${light.flow}` : ""}`);
-    edge.line.setAttribute("stroke-width", (1 + 3.5 * Math.min(1, Math.abs(weight) / most)).toFixed(2));
+    const text = (inGap ? numbers : now().Theta)[edge.l - 1][edge.j - 1][edge.k], most = inGap ? largest : largestWeight;
+    const size = Math.min(1, (Math.abs(Number(text)) || 0) / most); // "nan" and "inf" are no numbers to JavaScript
+    edge.line.setAttribute("class", `edge${text.startsWith("-") && text !== "-0" ? " negative" : ""}${on ? ` lit ${light.flow}` : ""}`);
+    edge.line.setAttribute("stroke-width", (1 + 3.5 * size).toFixed(2));
     edge.line.setAttribute("marker-end", on && light.flow === "forward" ? "url(#arrow-forward)" : "");
     edge.line.setAttribute("marker-start", on && light.flow === "backward" ? "url(#arrow-backward)" : "");
     if (on) shownEdges.push(edge);
@@ -103,8 +104,9 @@ function noteOf(l, unit, step) {
   const isCompared = l === data.L && (step.kind === "J" || (step.kind === "delta" && step.layer === l));
   if (isCompared) return view.all ? [] : [svg("tspan", { "font-style": "italic" }, "y"), ` = ${shown(data.y[view.sample][unit - 1])}`];
   if (isTheta() || l === 1) return [];
-  const letter = { Delta: "Δb", D: "∂J/∂b" }[step.kind] ?? "b";
-  return [svg("tspan", { "font-style": "italic" }, letter), ` = ${shown(onEdges(step)[l - 2][unit - 1][0])}`];
+  const { gap } = lit(step), takesPart = gap === "all" || gap === l - 1;
+  const letter = takesPart ? { Delta: "Δb", D: "∂J/∂b" }[step.kind] ?? "b" : "b";
+  return [svg("tspan", { "font-style": "italic" }, letter), ` = ${shown((takesPart ? onEdges(step) : now().Theta)[l - 2][unit - 1][0])}`];
 }
 
 // What the numbers on the edges are.

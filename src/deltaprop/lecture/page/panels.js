@@ -76,14 +76,14 @@ function curve() {
   const at = J.map((cost, k) => ({ k, cost })).filter(({ cost }) => Number.isFinite(cost));
   const path = at.map(({ k, cost }, position) => `${position ? "L" : "M"}${x(k).toFixed(1)},${y(cost).toFixed(1)}`).join("");
   const points = at.map(({ k, cost }) => svg("circle", { cx: x(k), cy: y(cost), r: k === view.training ? 6 : 3, class: k === view.training ? "current" : k < data.steps.length ? "point" : "beyond" }));
-  const first = data.J.find((text) => Number(text) === high), last = data.J.find((text) => Number(text) === low);
+  const ticks = [...new Set([high, low])].filter(Number.isFinite).map((cost) => svg("text", { x: left - 6, y: y(cost) + 4, class: "tick end" }, shown(data.J.find((text) => Number(text) === cost))));
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-labelledby": "curve-title curve-desc",
     onclick: (event) => toTraining(Math.round((J.length - 1) * (event.offsetX * width / root.clientWidth - left) / (width - left - right))) },
     svg("title", { id: "curve-title" }, "J over the training steps"),
     svg("desc", { id: "curve-desc" }, `From ${data.J[0]} to ${data.J[J.length - 1]}; now ${now().J} at training step ${view.training}.`),
     svg("line", { class: "axis", x1: left, x2: left, y1: top - 4, y2: height - bottom }), svg("line", { class: "axis", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom }),
-    high > low ? [svg("text", { x: left - 6, y: y(high) + 4, class: "tick end" }, shown(first)), svg("text", { x: left - 6, y: y(low) + 4, class: "tick end" }, shown(last))] : svg("text", { x: left - 6, y: y(high) + 4, class: "tick end" }, shown(first)),
-    svg("text", { x: x(0), y: height - 8, class: "tick middle" }, "0"), J.length > 1 ? svg("text", { x: x(J.length - 1), y: height - 8, class: "tick middle" }, String(J.length - 1)) : "",
+    ticks,
+    J.length > 1 ? svg("text", { x: x(0), y: height - 8, class: "tick middle" }, "0") : "", J.length > 1 ? svg("text", { x: x(J.length - 1), y: height - 8, class: "tick middle" }, String(J.length - 1)) : "",
     svg("text", { x: (left + width - right) / 2, y: height - 8, class: "tick middle" }, "training step"),
     svg("path", { d: path, class: "curve" }), points);
   return root;
