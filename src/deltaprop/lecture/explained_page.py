@@ -62,7 +62,7 @@ def page(title: str, start: Start) -> str:
 
 def frame(title: str, start: Start) -> str:
     """Write the page as a frame in a notebook: its style and script stay inside, and it reaches nothing outside."""
-    style = f"width:100%;height:52rem;max-height:92vh;border:{LINE};border-radius:8px;resize:vertical"
+    style = f"width:100%;height:60rem;max-height:92vh;border:{LINE};border-radius:8px;resize:vertical"
     content = escape(page(title, start))
     return f'<iframe title="{escape(title)}" sandbox="allow-scripts" style="{style}" srcdoc="{content}"></iframe>'
 

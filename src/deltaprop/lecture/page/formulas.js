@@ -183,7 +183,7 @@ const WHY = {
   a: (l) => (activation(l) === "softmax"
     ? "Softmax makes probabilities of all z of the layer: each is positive, and their sum is 1."
     : `Each unit applies its activation ${activation(l)} to z. The slope g′(z), on the right, is needed on the way back.`),
-  J: () => `The cost J measures how far the outputs are from the targets y: ${LOSSES[data.loss]}${data.samples > 1 ? `, ${isMean() ? "the mean" : "the sum"} over the samples` : ""}. ${data.loss.startsWith("clipped_") ? "No output costs more than −log ε of the number type. " : ""}${hasPenalty() ? "The penalty λ makes large weights cost as well, biases not." : ""}`,
+  J: () => `The cost J measures how far the outputs are from the targets y: ${LOSSES[data.loss]}${data.samples > 1 ? `, ${isMean() ? "the mean" : "the sum"} over the samples` : ""}. ${data.loss.startsWith("clipped_") ? "No output costs more than −log ε of the number type. " : ""}${hasPenalty() ? "The penalty λ makes large weights cost as well, but not biases." : ""}`,
   delta: (l) => (l === data.L ? whyOutputError()
     : `The errors go back along the same edges: each unit of layer ${l} collects δ from every unit that it feeds, times the weight on the edge, and multiplies the sum by its own slope g′(z).${isTheta() ? " The unit a₀ = 1 has no z, and so no δ." : ""}`),
   Delta: (l) => `The slope of the cost by a weight is the δ at the end of its edge times the output a at its beginning${data.samples > 1 ? ", added up over all samples" : ""}. ${isTheta() ? "Column 0 belongs to a₀ = 1." : "A bias has an output of 1 at its beginning."}`,
