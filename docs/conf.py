@@ -23,6 +23,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "benchmark_tables",
     "source_pages",
     "chinese_lecture",
 ]
