@@ -1,8 +1,8 @@
 """The tables, charts and figures in sentences of the pages on benchmarks, read from benches/results at build time.
 
-A page writes a directive ``{benchmark} peers`` for a table, with ``:chart:`` for the chart before it and
-``:no-origin:`` to leave out the line that says where the figures come from. The role ``{measured}`` puts one figure into a sentence:
-``{measured}`peers; min; best peer ÷ deltaprop```. The names are in ``benches/published/catalogue.py``.
+A page writes a directive ``{benchmark} peers`` for a table. Its option ``:chart:`` adds the chart before it, and
+``:no-origin:`` leaves out the line that says where the figures come from. The role ``{measured}`` puts one figure into
+a sentence: ``{measured}`peers; min; best peer ÷ deltaprop```. The names are in ``benches/published/catalogue.py``.
 """
 
 from __future__ import annotations
@@ -33,6 +33,15 @@ def depend(env: Any, sources: Any) -> None:
         env.note_dependency(str(results_of(env) / f"{source}.json"))
 
 
+def _parsed(directive: SphinxDirective, lines: list[str], style: str) -> list[nodes.Node]:
+    """Make nodes of Markdown, for which the style sheet has a class."""
+    holder = nodes.Element()
+    directive.state.nested_parse(StringList(lines, directive.get_source_info()[0]), 0, holder)
+    for node in holder.children:
+        node["classes"].append(style)
+    return list(holder.children)
+
+
 class Benchmark(SphinxDirective):
     """A table, the chart before it, and the line that says where its figures come from."""
 
@@ -47,16 +56,13 @@ class Benchmark(SphinxDirective):
             table = catalogue.table(figures, name)
             depend(self.env, table.sources)
             path = os.path.relpath(figures.folder, Path(self.env.doc2path(self.env.docname)).parent)
-            lines = table.markdown().splitlines()
-            if "no-origin" not in self.options:
-                said = [catalogue.origin(figures, source, path) for source in table.sources]
-                lines += ["", "{.benchmark-origin}", *said]
+            shown = [] if "no-origin" in self.options else table.sources
+            origin = [catalogue.origin(figures, source, path) for source in shown]
             made = self._chart(figures, name) if "chart" in self.options else []
         except MissingFigureError as error:
             raise self.error(f"benchmark {name!r}: {error}") from error
-        holder = nodes.container()
-        self.state.nested_parse(StringList(lines, self.get_source_info()[0]), 0, holder)
-        return [*made, *holder.children]
+        made += _parsed(self, table.markdown().splitlines(), "benchmark")
+        return made + _parsed(self, origin, "benchmark-origin")
 
     def _chart(self, figures: Figures, name: str) -> list[nodes.Node]:
         chart = CHARTS[name](figures)
@@ -76,9 +82,7 @@ class History(SphinxDirective):
         """Make the list."""
         path = os.path.relpath(results_of(self.env), Path(self.env.doc2path(self.env.docname)).parent)
         lines = [f"- [`{name}.json`]({path}/{name}.json): {what}" for name, what in catalogue.HISTORY.items()]
-        holder = nodes.container()
-        self.state.nested_parse(StringList(lines, self.get_source_info()[0]), 0, holder)
-        return holder.children
+        return _parsed(self, lines, "benchmark-history")
 
 
 class Measured(SphinxRole):
