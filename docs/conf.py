@@ -54,6 +54,7 @@ sphinx_gallery_conf = {
     "show_memory": False,
     "show_signature": False,
     "min_reported_time": 0,
+    "write_computation_times": False,
     "plot_gallery": "True",
     "reference_url": {"deltaprop": None},
     "doc_module": ("deltaprop",),

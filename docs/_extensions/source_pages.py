@@ -34,6 +34,8 @@ AS_THEY_ARE = {".png", ".svg", ".zip"}
 UNLISTED = re.compile(r"\.|__pycache__$|.*\.(pyc|so|egg-info)$")
 #: A line, or the first of several, as hosts of repositories write it.
 LINE = re.compile(r"L(\d+)(-L?\d+)?")
+#: A link to a line. MyST forgets the line unless the link says that it leads to a file.
+LINK_TO_LINE = re.compile(r"(\]\(<?)(?=[^():#\s]+#L\d+(?:-L?\d+)?>?\))")
 
 
 def repository(app: Sphinx) -> Path:
@@ -54,6 +56,11 @@ def file_of(app: Sphinx, docname: str, target: str) -> str | None:
     return None
 
 
+def keep_lines(app: Sphinx, docname: str, content: list[str]) -> None:
+    """Have MyST keep the lines that links lead to."""
+    content[0] = LINK_TO_LINE.sub(r"\1path:", content[0])
+
+
 def link_to_files(app: Sphinx, doctree: nodes.document) -> None:
     """Replace each link to a file by a reference that `resolve` completes, and note that its page is needed."""
     docname = app.env.docname
@@ -69,8 +76,7 @@ def link_to_files(app: Sphinx, doctree: nodes.document) -> None:
         if path is None:
             continue
         needed(app).setdefault(docname, set()).add(path)
-        fragment = link["reftarget"].partition("#")[2] or link.get("reftargetid") or ""
-        line = LINE.fullmatch(fragment)
+        line = LINE.fullmatch(link["reftarget"].partition("#")[2])
         anchor = f"#L-{line[1]}" if line is not None else ""
         link.replace_self(nodes.reference("", "", *link.children, internal=True, source_page=path, source_line=anchor))
 
@@ -163,6 +169,7 @@ def _file(app: Sphinx, path: Path) -> str:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Tell Sphinx of this extension."""
     app.add_config_value("source_pages_base", "", "env")
+    app.connect("source-read", keep_lines)
     app.connect("doctree-read", link_to_files, priority=400)  # before Sphinx takes the links for downloads
     app.connect("doctree-resolved", resolve)
     app.connect("env-purge-doc", forget)
