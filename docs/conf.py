@@ -24,6 +24,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "benchmark_tables",
+    "house_drawing",
     "source_pages",
     "chinese_lecture",
 ]
