@@ -1,7 +1,7 @@
 """Draws the house of rooms from the contract in pyproject.toml, and which way of training is taken when.
 
-``{house}`` and ``{ways}`` put the drawings into a page, as SVG whose colours are the theme's. A room that the contract names
-and this file does not, or the other way round, ends the build.
+``{house}`` and ``{ways}`` put the drawings into a page, as SVG whose colours are the theme's. A room that the
+contract names and this file does not, or the other way round, ends the build.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ROOMS = {
     "files": "models and checkpoints",
     "derivation": "the formulas, by line",
     "inputs": "arrays, files, chunks",
-    "ranks": "several processes together",
+    "ranks": "several processes",
     "backends": "NumPy, library, CUDA",
     "errors": "errors and warnings",
     "reports": "history, tables, pictures",
@@ -45,7 +45,8 @@ ROOMS = {
 #: What stands below the ground: it is compiled, not imported.
 CELLAR = ("kernels", "C++ and CUDA, compiled")
 
-#: By backend, its ways of training one network, the fastest first: the question that it answers with yes, and what it does.
+#: By backend, its ways of training one network, the fastest first: the question that it answers with yes, and what it
+#: does.
 WAYS = {
     "numpy": {
         "CompiledEpoch": (
@@ -71,7 +72,7 @@ WAYS = {
 LAST = ("Steps", ("step by step,", "from Python"))
 TITLES = {"numpy": "On NumPy (the CPU)", "cupy": "On CuPy (a GPU)"}
 
-WIDTH, LEFT, FLOOR, GAP = 400, 30, 46, 8
+WIDTH, LEFT, FLOOR, GAP = 402, 36, 46, 8
 
 
 class Room(NamedTuple):
@@ -105,7 +106,7 @@ def rooms(pyproject: Path) -> list[Room]:
         raise ValueError(f"the house: only in pyproject.toml or only in ROOMS: {sorted(named ^ ROOMS.keys())}")
     found = []
     for number, floor in enumerate(layers):
-        width = (WIDTH - LEFT - GAP * (len(floor) - 1)) / len(floor)
+        width = (WIDTH - 2 - LEFT - GAP * (len(floor) - 1)) / len(floor)
         for place, name in enumerate(floor):
             y = 8 + number * (FLOOR + GAP)
             found.append(Room(name, ROOMS[name], LEFT + place * (width + GAP), y, width))
@@ -116,22 +117,22 @@ def house(pyproject: Path, leads: dict[str, str]) -> str:
     """Return the house as SVG; `leads` has where each room's box leads."""
     boxes = rooms(pyproject)
     ground = max(box.y for box in boxes) + FLOOR + 14
-    boxes.append(Room(*CELLAR, LEFT, ground + 14, WIDTH - LEFT))
+    boxes.append(Room(*CELLAR, LEFT, ground + 14, WIDTH - 2 - LEFT))
     height = ground + 14 + FLOOR + 8
     parts = [
-        f'<path class="house-arrow" d="M14 20 V{ground - 22} m-6 -10 l6 10 l6 -10"/>',
-        f'<text class="house-note" transform="translate(10 {ground / 2:.0f}) rotate(-90)">imports go down</text>',
+        f'<path class="house-arrow" d="M22 20 V{ground - 22} m-6 -10 l6 10 l6 -10"/>',
+        f'<text class="house-note" transform="translate(12 {ground / 2:.0f}) rotate(-90)">imports go down</text>',
         f'<path class="house-ground" d="M0 {ground} H{WIDTH}"/>',
     ]
-    for box in boxes:
-        parts.append(
-            f'<a href="{escape(leads[box.name])}"><rect x="{box.x:g}" y="{box.y:g}" width="{box.width:g}" height="{FLOOR}" rx="5"/>'
-            f'<text class="house-name" x="{box.x + 10:g}" y="{box.y + 19:g}">{escape(box.name)}</text>'
-            f'<text x="{box.x + 10:g}" y="{box.y + 36:g}">{escape(box.words)}</text></a>'
-        )
-    return _svg(
-        "house-drawing", height, "The rooms of the package, floor by floor; a file imports from floors below", parts
-    )
+    parts += [_room(box, leads[box.name]) for box in boxes]
+    return _svg(height, "The rooms of the package, floor by floor; a file imports from floors below", parts)
+
+
+def _room(box: Room, lead: str) -> str:
+    rect = f'<rect x="{box.x:g}" y="{box.y:g}" width="{box.width:g}" height="{FLOOR}" rx="5"/>'
+    name = f'<text class="house-name" x="{box.x + 10:g}" y="{box.y + 19:g}">{escape(box.name)}</text>'
+    words = f'<text x="{box.x + 10:g}" y="{box.y + 36:g}">{escape(box.words)}</text>'
+    return f'<a href="{escape(lead)}">{rect}{name}{words}</a>'
 
 
 def ways(leads: dict[str, str]) -> str:
@@ -142,7 +143,7 @@ def ways(leads: dict[str, str]) -> str:
         y += 28
         for name, (question, answer) in steps.items():
             parts += [
-                f'<rect class="house-question" x="0" y="{y:g}" width="226" height="{FLOOR}" rx="{FLOOR / 2}"/>',
+                f'<rect class="house-question" x="1" y="{y:g}" width="226" height="{FLOOR}" rx="{FLOOR / 2}"/>',
                 *_lines(question, 113, y, "middle"),
                 f'<path class="house-arrow" d="M226 {y + FLOOR / 2:g} h30 m-9 -6 l9 6 l-9 6"/>',
                 f'<text class="house-note" x="240" y="{y + 14:g}" text-anchor="middle">yes</text>',
@@ -153,7 +154,7 @@ def ways(leads: dict[str, str]) -> str:
             y += FLOOR + 24
         parts += _way(*LAST, 42, y, leads)
         y += FLOOR + 26
-    return _svg("house-drawing", y - 10, "Which way of training is taken when, on a CPU and on a GPU", parts)
+    return _svg(y - 10, "Which way of training is taken when, on a CPU and on a GPU", parts)
 
 
 def _way(name: str, answer: tuple[str, str], x: float, y: float, leads: dict[str, str]) -> list[str]:
@@ -168,8 +169,8 @@ def _lines(texts: tuple[str, str], x: float, y: float, anchor: str) -> list[str]
     ]
 
 
-def _svg(style: str, height: float, title: str, parts: list[str]) -> str:
-    head = f'<svg class="{style}" viewBox="0 0 {WIDTH} {height:g}" role="group" aria-label="{title}">'
+def _svg(height: float, title: str, parts: list[str]) -> str:
+    head = f'<svg class="house-drawing" viewBox="0 0 {WIDTH} {height:g}" role="group" aria-label="{title}">'
     return "\n".join([head, *parts, "</svg>"])
 
 
