@@ -64,7 +64,13 @@ def _columns(table: Table, columns: dict[str, str], axis: str) -> Chart:
 
 
 def _names(table: Table) -> list[str]:
-    return [", ".join(each.text.replace("`", "") for each in row[: table.labels]) for row in table.rows]
+    """Return the labels of the rows, with long networks cut short."""
+    labels = [[each.text.replace("`", "") for each in row[: table.labels]] for row in table.rows]
+    for row in labels:
+        widths = row[0].split("-")
+        if len(widths) > 4:
+            row[0] = "-".join([*widths[:2], "…", widths[-1]])
+    return [", ".join(row) for row in labels]
 
 
 def _peers(figures: Figures) -> Chart:
@@ -150,11 +156,9 @@ def _decorate(axes: Any, chart: Chart, ink: str) -> None:
     axes.set_xscale("log")
     values = [value for each in chart.series.values() for value in each if value is not None]
     axes.set_xlim(min(0.8, 0.85 * min(values)), max(2.0, 1.35 * max(values)))
-    ticks = [
-        tick
-        for tick in (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-        if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]
-    ]
+    low, high = axes.get_xlim()
+    marks = (0.5, 1, 2, 5, 10, 20, 50) if high / low < 60 else (1, 3, 10, 30, 100, 300, 1000)
+    ticks = [tick for tick in marks if low <= tick <= high]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_yticks(range(len(chart.rows)), chart.rows)

@@ -119,12 +119,12 @@ def checks(figures: Figures) -> Table:
 
 
 def left_out(figures: Figures) -> Table:
-    """What the budget of time did not allow to measure."""
-    names = [each.text for each in figures[FILE]["parts"]["peers"]["left_out"]]
-    lines = [
-        [label(_sizes(name.partition(" ")[0])), label(name.partition(" ")[2].replace(" ", ", ").replace(",,", ","))]
-        for name in names
-    ]
-    return Table(
-        ["network", "minibatch, precision, pass"], lines or [[label("nothing"), label(NOTHING)]], [FILE], labels=2
-    )
+    """What the budget of time did not allow to measure, by network."""
+    found: dict[str, list[str]] = {}
+    for each in figures[FILE]["parts"]["peers"]["left_out"]:
+        network, _, rest = each.text.partition(" ")
+        precision, _, compiled = rest.partition(" ")[2].partition(", ")
+        name = PRECISIONS.get(precision, precision)
+        found.setdefault(_sizes(network), []).append(f"{name} {compiled}".strip())
+    lines = [[label(network), label(", ".join(sorted(what)))] for network, what in found.items()]
+    return Table(["network", "not measured"], lines or [[label("nothing"), label(NOTHING)]], [FILE], labels=2)
