@@ -15,6 +15,8 @@ from .table import Table
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 COLOURS_ON_DARK = ("#56B4E9", "#E69F00", "#2FD3A3", "#CC79A7", "#F0E442", "#FF8A4C")
 MARKERS = ("o", "s", "^", "D", "v", "P")
+#: Longer names are broken into two lines.
+LONGEST = 26
 INK = {False: "#222832", True: "#ced6dd"}
 
 
@@ -70,7 +72,16 @@ def _names(table: Table) -> list[str]:
         widths = row[0].split("-")
         if len(widths) > 4:
             row[0] = "-".join([*widths[:2], "…", widths[-1]])
-    return [", ".join(row) for row in labels]
+    return [_broken(", ".join(row)) for row in labels]
+
+
+def _broken(name: str) -> str:
+    """Break a long name into two lines, at the comma nearest to its middle."""
+    commas = [at for at, sign in enumerate(name) if name[at : at + 2] == ", "]
+    if len(name) <= LONGEST or not commas:
+        return name
+    at = min(commas, key=lambda at: abs(at - len(name) / 2))
+    return f"{name[: at + 1]}\n{name[at + 2 :]}"
 
 
 def _peers(figures: Figures) -> Chart:
@@ -125,9 +136,10 @@ def draw(chart: Chart, path: Path, *, dark: bool) -> None:
     from matplotlib.figure import Figure
 
     ink = INK[dark]
-    height = 1.1 + 0.34 * len(chart.rows) + 0.24 * ((len(chart.series) + 2) // 3) * (len(chart.series) > 1)
+    row_height = 0.44 if any("\n" in row for row in chart.rows) else 0.34
+    height = 1.1 + row_height * len(chart.rows) + 0.24 * ((len(chart.series) + 2) // 3) * (len(chart.series) > 1)
     with matplotlib.rc_context({"svg.hashsalt": "deltaprop", "font.size": 11, "text.color": ink}):
-        figure = Figure(figsize=(6.2, height), layout="constrained")
+        figure = Figure(figsize=(5.4, height), layout="constrained")
         axes: Any = figure.subplots()
         _dots(axes, chart, COLOURS_ON_DARK if dark else COLOURS)
         axes.axvline(1.0, color=ink, linewidth=1)

@@ -44,8 +44,8 @@ def steps(figures: Figures) -> Table:
             cell(row["batch"], whole),
             label(PRECISIONS[row["precision"].text]),
         ]
-        lines.append([*first, *times, cell(row["ratio"], ratio), cell(row["share_of_ceiling"], percent)])
-    heads = ["network", "minibatch", "precision", *CONTESTANTS, "best peer ÷ deltaprop", "of one large product"]
+        lines.append([*first, cell(row["ratio"], ratio), *times, cell(row["share_of_ceiling"], percent)])
+    heads = ["network", "minibatch", "precision", "best peer ÷ deltaprop", *CONTESTANTS, "of one large product"]
     return Table(heads, lines, [FILE], labels=3)
 
 

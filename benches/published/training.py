@@ -16,17 +16,16 @@ def peers(figures: Figures) -> Table:
     """Microseconds a step, the floor, and the best of the other libraries over ours."""
     rows = list(figures["peers"]["rows"])
     names = list(dict.fromkeys(name for row in rows for name in row["microseconds_a_step"].names()))
-    names.sort(key=lambda name: (name != FLOOR, name != OURS))
+    names.sort(key=lambda name: (name != OURS, name == FLOOR))
     lines = []
     for row in rows:
         times = row["microseconds_a_step"]
         others = [name for name in times.names() if name not in OWN]
         best = min(others, key=lambda name: row["ratio"][name].number)
         shown = [cell(times[name]["median"], significant) if name in times else label(NOTHING) for name in names]
-        line = [label(row["network"].text), cell(row["batch"], whole), *shown]
-        line += [cell(row["over_the_floor"][OURS], ratio), cell(row["ratio"][best], ratio), label(best)]
-        lines.append(line)
-    heads = ["network", "minibatch", *names, "deltaprop ÷ floor", "best peer ÷ deltaprop", "best peer"]
+        line = [label(row["network"].text), cell(row["batch"], whole), cell(row["ratio"][best], ratio), label(best)]
+        lines.append([*line, *shown, cell(row["over_the_floor"][OURS], ratio)])
+    heads = ["network", "minibatch", "best peer ÷ deltaprop", "best peer", *names, "deltaprop ÷ floor"]
     return Table(heads, lines, ["peers"], labels=2)
 
 

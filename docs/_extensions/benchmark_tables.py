@@ -28,7 +28,9 @@ def results_of(env: Any) -> Path:
 
 
 def depend(env: Any, sources: Any) -> None:
-    """Have the page read anew when one of its files changes."""
+    """Have the page read anew when one of its files changes, or what makes tables of them."""
+    for module in Path(catalogue.__file__).parent.glob("*.py"):
+        env.note_dependency(str(module))
     for source in sources:
         env.note_dependency(str(results_of(env) / f"{source}.json"))
 
