@@ -21,9 +21,10 @@ def peers(figures: Figures) -> Table:
     for row in rows:
         times = row["microseconds_a_step"]
         others = [name for name in times.names() if name not in OWN]
-        best = min(others, key=lambda name: row["ratio"][name].number)
+        best = min(others, key=lambda name: row["ratio"][name].number, default=None)
         shown = [cell(times[name]["median"], significant) if name in times else label(NOTHING) for name in names]
-        line = [label(row["network"].text), cell(row["batch"], whole), cell(row["ratio"][best], ratio), label(best)]
+        line = [label(row["network"].text), cell(row["batch"], whole)]
+        line += [label(NOTHING)] * 2 if best is None else [cell(row["ratio"][best], ratio), label(best)]
         lines.append([*line, *shown, cell(row["over_the_floor"][OURS], ratio)])
     heads = ["network", "minibatch", "best peer ÷ deltaprop", "best peer", *names, "deltaprop ÷ floor"]
     return Table(heads, lines, ["peers"], labels=2)

@@ -43,6 +43,14 @@ def test_floors_of_the_house_are_the_layers_of_the_contract(drawing):
     assert all(f'<a href="{name}.html">' in svg for _, name in boxes)
 
 
+def test_the_page_on_contributing_lists_the_same_floors():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    [listed] = re.findall(r"^```text\n(__main__\n.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert [line.split(" · ") for line in listed.splitlines()] == [
+        [name.strip() for name in layer.split(":")] for layer in layers()
+    ]
+
+
 def test_boxes_neither_overlap_nor_leave_the_drawing(drawing):
     svg = drawing.house(ROOT / "pyproject.toml", Everywhere())
     width, height = map(float, re.findall(r'viewBox="0 0 (\S+) (\S+)"', svg)[0])
