@@ -16,6 +16,7 @@ CONTRAST = 4.5
 KINDS = {
     "front": "index.html",
     "lecture": "lecture/*.html",
+    "chinese": "zh/lecture/*.html",
     "gallery": "gallery/*.html",
     "reference": "reference/generated/*.html",
     "benchmarks": "benchmarks/training.html",
