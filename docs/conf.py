@@ -8,6 +8,8 @@ import deltaprop
 
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
+import gallery_order
+
 project = "deltaprop"
 author = "The deltaprop founders"
 copyright = author
@@ -47,12 +49,17 @@ numpydoc_show_class_members = False
 sphinx_gallery_conf = {
     "examples_dirs": "examples",
     "gallery_dirs": "gallery",
+    "subsection_order": [f"examples/{section}" for section in gallery_order.SECTIONS],
+    "within_subsection_order": "gallery_order.InOrder",
+    "reset_modules": ("matplotlib", "gallery_order.use_style"),
+    "image_srcset": ["2x"],
     "filename_pattern": r"\.py$",
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,
     "min_reported_time": 0,
+    "write_computation_times": False,
     "plot_gallery": "True",
     "reference_url": {"deltaprop": None},
     "doc_module": ("deltaprop",),
