@@ -46,8 +46,9 @@ def run(checkpoint, killed_in):
     return subprocess.run([sys.executable, "-c", script, checkpoint, str(killed_in)], capture_output=True, text=True)
 
 
-# %% # Three processes: one is not killed, one is killed in epoch 23, and the last is the same command as the second,
-once more.
+# %%
+# Three processes: one is not killed, one is killed in epoch 23, and the last is the same command as the second, once
+# more.
 
 folder = tempfile.TemporaryDirectory()
 whole, broken = (str(Path(folder.name) / name) for name in ("whole", "broken"))
@@ -58,8 +59,9 @@ saved = dp.Network.load(broken).epochs_trained
 print("the checkpoint holds epoch", saved)
 resumed = run(broken, killed_in=0)
 
-# %% # Equal means equal, not close: the costs of all epochs are compared as hexadecimal numbers, and the parameters
-bit by bit.
+# %%
+# Equal means equal, not close: the costs of all epochs are compared as hexadecimal numbers, and the parameters bit by
+# bit.
 
 parameters = [dp.Network.load(path + ".result").parameters for path in (whole, broken)]
 print("the same history:", uninterrupted.stdout == resumed.stdout)
