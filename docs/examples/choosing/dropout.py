@@ -43,6 +43,7 @@ for p, net in zip(probabilities, stack, strict=True):
     print(
         f"dropout {p}: {net.score(X_train, y_train):.0%} of the labels learned, {net.score(X_test, y_test):.0%} right"
     )
+plt.show()
 
 # %%
 # Without dropout the cost falls fast and then rises: the network becomes more certain, and more certain of its mistakes

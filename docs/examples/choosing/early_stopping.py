@@ -28,10 +28,12 @@ def train(**options):
 stopped, history = train(epochs=3000, early_stopping=dp.EarlyStopping(patience=400))
 print(f"ended after {history.epochs} epochs, parameters of epoch {history.best_epoch}")
 history.plot()
+plt.show()
 
 # %%
 # The same network without early stopping goes on to bend towards single points.
 
+# sphinx_gallery_thumbnail_number = 2
 trained_on, _ = train(epochs=3000)
 grid = np.linspace(-1, 1, 400)[:, None]
 fig, axis = plt.subplots()

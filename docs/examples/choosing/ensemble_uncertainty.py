@@ -25,6 +25,7 @@ network = dp.MLPRegressor(
 )
 ensemble = dp.EnsembleRegressor(network, n_estimators=20, bootstrap=True, random_state=0).fit(x[:, None], y)
 mean, spread = ensemble.predict(grid[:, None], return_std=True)
+plt.show()
 
 # %%
 # The spread says how much the answer depends on the sample. It grows between the two groups of points and outside of

@@ -42,6 +42,7 @@ axis.set(
     title="The same network at three learning rates", xlabel="epoch", ylabel="cost on images held out", yscale="log"
 )
 fig.legend(title="learning rate", loc="outside right upper")
+plt.show()
 
 # %%
 # Far too low, training crawls; far too high, it gets nowhere.

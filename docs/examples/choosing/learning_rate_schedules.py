@@ -39,6 +39,7 @@ histories = stack.fit(
     epochs=80,
     validation=(X_test, law(X_test)),
 )
+plt.show()
 
 # %%
 # Every minibatch of 8 noisy rows pulls the network another way, and a constant rate keeps it jumping: the cost on rows

@@ -29,6 +29,7 @@ histories = stack.fit(
 )
 curves = np.array([history.metrics["accuracy"] for history in histories]).reshape(2, seeds, -1)
 plain, penalised = curves[:, :, -1]
+plt.show()
 
 # %%
 # Seeds alone move the accuracy by more than the settings differ. If one network is trained under each setting, the

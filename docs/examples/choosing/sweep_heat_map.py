@@ -29,11 +29,13 @@ print(f"mean accuracy over the folds: {sweep.best_score_:.3f}")
 # ``plot()`` draws the scores against each parameter by itself:
 
 sweep.plot()
+plt.show()
 
 # %%
 # The heat map shows both together. Candidates are in the order of scikit-learn's ``ParameterGrid``, the last parameter
 # changing fastest.
 
+# sphinx_gallery_thumbnail_number = 2
 scores = sweep.cv_results_["mean_test_score"].reshape(5, 7)
 fig, axis = plt.subplots(figsize=(7, 4.2))
 image = axis.imshow(scores, vmin=0.8, origin="lower", aspect="auto")

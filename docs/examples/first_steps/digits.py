@@ -30,10 +30,12 @@ history.plot()
 probabilities = net.predict(X_test)
 read_as = probabilities.argmax(axis=1)
 print(f"accuracy on {len(X_test)} test images: {net.score(X_test, y_test):.3f}")
+plt.show()
 
 # %%
 # These are the mistakes of which the network is most certain. Some of them would make people hesitate, too.
 
+# sphinx_gallery_thumbnail_number = 2
 mistakes = np.flatnonzero(read_as != y_test)
 mistakes = mistakes[np.argsort(-probabilities[mistakes].max(axis=1))][:8]
 fig, axes = plt.subplots(2, 4, figsize=(7, 4.2))

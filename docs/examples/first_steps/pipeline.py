@@ -37,6 +37,7 @@ LearningCurveDisplay.from_estimator(
     line_kw={"marker": "o"},
     ax=left,
 )
+plt.show()
 
 # %%
 # The confusion matrix counts, for every image, the prediction of the fold in which it was held out.

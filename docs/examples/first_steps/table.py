@@ -6,6 +6,7 @@ Real tables have text, dates and empty cells. :class:`~deltaprop.TabularClassifi
 it takes each column for, how good it is on rows that it was not trained on, and which columns matter.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
@@ -51,6 +52,7 @@ test = flats[1000:]
 print(f"accuracy on rows held out while training: {model.oof_score_:.2f}")
 print(f"accuracy on the last 500 rows:            {model.score(test, test['sold']):.2f}")
 print(f"share of the more frequent answer:        {test['sold'].value_counts(normalize=True).max():.2f}")
+plt.show()
 
 # %%
 # Price, area and district matter most: only together do they tell whether a flat is cheap. Then come the date of the

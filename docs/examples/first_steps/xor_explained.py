@@ -27,6 +27,7 @@ net.explain([0, 1], 1)
 history = net.fit(X, y, optimizer=dp.Adam(0.1), batch_size=None, epochs=500)
 for x, output in zip(X, net.predict(X)[:, 0], strict=True):
     print(f"{x[0]} xor {x[1]}: {output:.2f}")
+plt.show()
 
 # %%
 # No straight line in the plane of the inputs has both crosses on one side and both discs on the other. The hidden layer
@@ -52,4 +53,5 @@ fig.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols
 
 # %%
 # Read on: :meth:`deltaprop.Network.explain` also writes a page to step through;
-# :ref:`sphx_glr_gallery_losses_and_derivatives_gradient_check.py` finds faults in a derivation.
+# :ref:`sphx_glr_gallery_losses_and_derivatives_gradient_check.py` finds faults in a derivation;
+# :doc:`/lecture/index` derives every formula.

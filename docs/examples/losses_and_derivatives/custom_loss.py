@@ -40,6 +40,7 @@ y[wrong] += rng.uniform(1, 4, (wrong.sum(), 1))
 
 net = dp.Network([1, 20, 1], hidden_activation="tanh", loss=(cauchy, cauchy_gradient), seed=0)
 print("the gradient is right:", dp.check_gradient(net, x, y).passed)
+plt.show()
 
 # %%
 # The same network under three losses:

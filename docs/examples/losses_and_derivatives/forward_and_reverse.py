@@ -36,6 +36,7 @@ for width in inputs:
     cost["reverse"].append((1 + outputs) * weights)
     cost["gradient"].append((1 + 1) * weights)
 print("both modes agree to 1e-12:", agree)
+plt.show()
 
 # %%
 # Each mode takes one pass for the values, then forward mode one for each input and reverse mode one for each output.
@@ -56,4 +57,4 @@ axis.legend(loc="upper left")
 
 # %%
 # Read on: :meth:`deltaprop.Network.jacobian`, :meth:`~deltaprop.Network.jvp` and :meth:`~deltaprop.Network.vjp`;
-# :func:`deltaprop.accumulate`.
+# :func:`deltaprop.accumulate`; :doc:`/lecture/index`.

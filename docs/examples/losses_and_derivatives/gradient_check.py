@@ -56,6 +56,7 @@ for row, fault in enumerate(faults):
     for column, (l, _, entries) in enumerate(parts):
         a, b = own[l][:, entries], right[l][:, entries]
         table[row, column] = max(np.linalg.norm(a - b) / np.linalg.norm(a + b), 1e-17)
+plt.show()
 
 # %%
 # Below 1e-9 is rounding. A fault in the biases alone is in the penalty or in a_0; a fault everywhere but in the last
@@ -73,4 +74,5 @@ fig.colorbar(image, label="relative difference")
 
 # %%
 # Read on: :func:`deltaprop.check_gradient` names the layer and the entry;
-# :ref:`sphx_glr_gallery_first_steps_xor_explained.py` has every number to compare with.
+# :ref:`sphx_glr_gallery_first_steps_xor_explained.py` has every number to compare with; :doc:`/lecture/index` derives
+# each line.

@@ -45,6 +45,7 @@ behind = net.cost_and_gradient(X, y)[1].flat
 net.parameters = theta
 difference = np.abs((ahead - behind) / (2 * step) - net.hvp(X, y, v)).max()
 print("H v agrees with differences of gradients to 1e-6:", difference < 1e-6)
+plt.show()
 
 # %%
 # After training some nine directions are steeper than the others, and nearly all are flat: all eigenvalues that are not

@@ -37,6 +37,7 @@ def draw(rng, count):
 
 x, y = draw(np.random.default_rng(0), 2000)
 x_new, y_new = draw(np.random.default_rng(1), 5000)
+plt.show()
 
 # %%
 # The targets are repeated, one column for each quantile.

@@ -66,6 +66,7 @@ resumed = run(broken, killed_in=0)
 parameters = [dp.Network.load(path + ".result").parameters for path in (whole, broken)]
 print("the same history:", uninterrupted.stdout == resumed.stdout)
 print("the same parameters:", np.array_equal(*parameters))
+plt.show()
 
 # %%
 # The epochs after the checkpoint were lost, and were trained once more.

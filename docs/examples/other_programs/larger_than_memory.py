@@ -44,6 +44,8 @@ class Memory(Callback):
         self.megabytes.append(tracemalloc.get_traced_memory()[0] / 1e6)
 
 
+plt.show()
+
 # %%
 # From here on a memory map is as good as an array: ``fit`` shuffles all of its rows, and reads them a chunk at a time.
 

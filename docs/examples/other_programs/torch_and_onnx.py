@@ -27,7 +27,8 @@ net.fit_full_batch(X, y, max_iter=60, l2=0.5)
 
 module = net.to_torch()
 print(module)
-path = Path(tempfile.mkdtemp()) / "moons.onnx"
+folder = tempfile.TemporaryDirectory()
+path = Path(folder.name) / "moons.onnx"
 net.to_onnx(path)
 session = ReferenceEvaluator(str(path))
 (name,) = session.input_names
@@ -39,6 +40,8 @@ from_torch = dp.Network.from_torch(module, loss="binary_cross_entropy")
 from_onnx = dp.Network.from_onnx(path)
 print("from PyTorch:", np.array_equal(net.parameters, from_torch.parameters))
 print("from ONNX:   ", np.array_equal(net.parameters, from_onnx.parameters))
+folder.cleanup()
+plt.show()
 
 # %%
 # The probability of the second class by three programs, over a grid. The largest difference is rounding: single

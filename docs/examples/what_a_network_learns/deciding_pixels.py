@@ -37,6 +37,7 @@ for _ in range(200):
     step = net.vjp(changed, np.eye(10)[rival])
     step /= np.abs(step).max(axis=1, keepdims=True)
     changed[undecided] = np.clip(changed + 0.02 * step, 0, 1)[undecided]
+plt.show()
 
 # %%
 # Top: the image. Middle: the gradient, red where more ink, blue where less ink would make it look like the rival.

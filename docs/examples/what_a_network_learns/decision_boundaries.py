@@ -24,6 +24,7 @@ for hidden in ([2], [5], [20], [100, 100]):
     net = dp.Network([2, *hidden, 1], hidden_activation="tanh", loss="binary_cross_entropy", seed=0)
     net.fit_full_batch(X, y, max_iter=500)
     networks[" + ".join(map(str, hidden))] = net
+plt.show()
 
 # %%
 # The shades are the probability of the orange class. The title says how many hidden units there are, and the accuracy

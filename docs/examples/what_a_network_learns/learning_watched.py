@@ -27,6 +27,7 @@ history = net.fit(
     epochs=1200,
     callbacks=[lambda event: outputs.append(event.network.predict(x)[:, 0])],
 )
+plt.show()
 
 # %%
 # Left: the function after some epochs. Right: how much of each wave the outputs hold, the sine's coefficient divided by

@@ -6,6 +6,7 @@ Each hidden unit has one weight for every pixel, so that its weights are an imag
 for two networks that read digits alike, one trained without a penalty on large weights and one with it.
 """
 
+import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits
 
 import deltaprop as dp
@@ -25,6 +26,7 @@ def train(l2):
 # corners, keeps the random value that it began with.
 
 train(l2=0.0).plot_weights(0, shape=(8, 8))
+plt.show()
 
 # %%
 # With the penalty λ/(2m) Σ W², a weight that does not pay shrinks to nothing: the corners and the margins turn white,
