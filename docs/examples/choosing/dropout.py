@@ -43,7 +43,6 @@ for p, net in zip(probabilities, stack, strict=True):
     print(
         f"dropout {p}: {net.score(X_train, y_train):.0%} of the labels learned, {net.score(X_test, y_test):.0%} right"
     )
-plt.show()
 
 # %%
 # Without dropout the cost falls fast and then rises: the network becomes more certain, and more certain of its mistakes
@@ -55,6 +54,7 @@ for p, history, style in zip(probabilities, histories, ("-", "--", "-.", ":"), s
     axis.plot(range(1, 81), history.validation_cost, style, label=f"{p:.0%}")
 axis.set(title="Cost on images that were held out", xlabel="epoch", ylabel="cost", yscale="log", ylim=(0.3, 3))
 axis.legend(title="units left out", loc="upper right")
+plt.show()
 
 # %%
 # Read on: ``dropout`` is an argument of :meth:`deltaprop.Network.fit`, one number or one for each hidden layer, and a

@@ -28,7 +28,6 @@ def train(**options):
 stopped, history = train(epochs=3000, early_stopping=dp.EarlyStopping(patience=400))
 print(f"ended after {history.epochs} epochs, parameters of epoch {history.best_epoch}")
 history.plot()
-plt.show()
 
 # %%
 # The same network without early stopping goes on to bend towards single points.
@@ -43,6 +42,7 @@ axis.plot(grid, stopped.predict(grid), label=f"stopped, epoch {history.best_epoc
 axis.plot(grid, trained_on.predict(grid), "-.", label="trained on, epoch 3000")
 axis.set(title="What the network says", xlabel="x", ylabel="y")
 axis.legend(loc="upper left")
+plt.show()
 
 # %%
 # Read on: :class:`deltaprop.EarlyStopping` can watch any metric;

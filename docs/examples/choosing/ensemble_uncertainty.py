@@ -25,7 +25,6 @@ network = dp.MLPRegressor(
 )
 ensemble = dp.EnsembleRegressor(network, n_estimators=20, bootstrap=True, random_state=0).fit(x[:, None], y)
 mean, spread = ensemble.predict(grid[:, None], return_std=True)
-plt.show()
 
 # %%
 # The spread says how much the answer depends on the sample. It grows between the two groups of points and outside of
@@ -42,6 +41,7 @@ axis.plot(grid, np.sin(1.5 * grid), "k--", linewidth=1, label="truth")
 axis.plot(x, y, "o", color="C1", markersize=4, markeredgecolor="w", markeredgewidth=0.4, label="data")
 axis.set(title="Members agree where there are data", xlabel="x", ylabel="y", ylim=(-3.2, 3.2))
 fig.legend(loc="outside lower center", ncols=4)
+plt.show()
 
 # %%
 # Read on: :class:`deltaprop.EnsembleRegressor` and :class:`deltaprop.EnsembleClassifier`. For the noise of the points

@@ -39,7 +39,6 @@ histories = stack.fit(
     epochs=80,
     validation=(X_test, law(X_test)),
 )
-plt.show()
 
 # %%
 # Every minibatch of 8 noisy rows pulls the network another way, and a constant rate keeps it jumping: the cost on rows
@@ -52,6 +51,7 @@ for (name, history), style in zip(zip(schedules, histories, strict=True), ("-", 
 top.set(title="Learning rate", ylabel="rate η", yscale="log")
 bottom.set(title="Cost on rows without noise", xlabel="epoch", ylabel="cost", yscale="log")
 fig.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+plt.show()
 
 # %%
 # Read on: :class:`deltaprop.CosineDecay`, :class:`deltaprop.StepDecay`, :class:`deltaprop.ExponentialDecay`,

@@ -29,7 +29,6 @@ histories = stack.fit(
 )
 curves = np.array([history.metrics["accuracy"] for history in histories]).reshape(2, seeds, -1)
 plain, penalised = curves[:, :, -1]
-plt.show()
 
 # %%
 # Seeds alone move the accuracy by more than the settings differ. If one network is trained under each setting, the
@@ -58,6 +57,7 @@ right.set(
 )
 left.legend(loc="lower right")
 right.legend(loc="upper left")
+plt.show()
 
 # %%
 # Read on: :class:`deltaprop.NetworkStack` takes an optimizer, a penalty, a fold or a dropout for each member.

@@ -29,7 +29,6 @@ print(f"mean accuracy over the folds: {sweep.best_score_:.3f}")
 # ``plot()`` draws the scores against each parameter by itself:
 
 sweep.plot()
-plt.show()
 
 # %%
 # The heat map shows both together. Candidates are in the order of scikit-learn's ``ParameterGrid``, the last parameter
@@ -47,6 +46,7 @@ axis.set_xticks(range(7), [f"{rate:.1g}" for rate in grid["learning_rate_init"]]
 axis.set_yticks(range(5), [f"{alpha:g}" for alpha in grid["alpha"]])
 axis.set(title="Accuracy in percent, the best is framed", xlabel="learning rate", ylabel="penalty α")
 fig.colorbar(image, label="mean accuracy over 5 folds", extend="min")
+plt.show()
 
 # %%
 # Read on: :class:`deltaprop.SweepCV` takes pipelines and distributions, :class:`deltaprop.HalvingSweepCV` drops the

@@ -30,7 +30,6 @@ history.plot()
 probabilities = net.predict(X_test)
 read_as = probabilities.argmax(axis=1)
 print(f"accuracy on {len(X_test)} test images: {net.score(X_test, y_test):.3f}")
-plt.show()
 
 # %%
 # These are the mistakes of which the network is most certain. Some of them would make people hesitate, too.
@@ -45,6 +44,7 @@ for axis, i in zip(axes.flat, mistakes, strict=False):
     axis.imshow(X_test[i].reshape(8, 8), cmap="gray_r")
     axis.set_title(f"{y_test[i]}, read as {read_as[i]}\nwith {probabilities[i].max():.0%}")
 fig.suptitle("The most certain mistakes on the test images")
+plt.show()
 
 # %%
 # Read on: :class:`deltaprop.Network` takes other losses, activations and optimizers;

@@ -52,13 +52,13 @@ test = flats[1000:]
 print(f"accuracy on rows held out while training: {model.oof_score_:.2f}")
 print(f"accuracy on the last 500 rows:            {model.score(test, test['sold']):.2f}")
 print(f"share of the more frequent answer:        {test['sold'].value_counts(normalize=True).max():.2f}")
-plt.show()
 
 # %%
 # Price, area and district matter most: only together do they tell whether a flat is cheap. Then come the date of the
 # offer and the heating. The year of building and the broker hardly matter, as we made it.
 
 model.plot_importances()
+plt.show()
 
 # %%
 # Read on: :doc:`/tables` says what is done with each kind of column; ``deltaprop train FILE --target sold`` does the

@@ -27,7 +27,6 @@ net.explain([0, 1], 1)
 history = net.fit(X, y, optimizer=dp.Adam(0.1), batch_size=None, epochs=500)
 for x, output in zip(X, net.predict(X)[:, 0], strict=True):
     print(f"{x[0]} xor {x[1]}: {output:.2f}")
-plt.show()
 
 # %%
 # No straight line in the plane of the inputs has both crosses on one side and both discs on the other. The hidden layer
@@ -50,6 +49,7 @@ left.set(title="Plane of the inputs", xlabel="$x_1$", ylabel="$x_2$", aspect="eq
 right.set(title="Plane of the hidden units", xlabel="$a^{(2)}_1$", ylabel="$a^{(2)}_2$", aspect="equal")
 right.set(xlim=(-0.1, 1.1), ylim=(-0.1, 1.1))
 fig.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+plt.show()
 
 # %%
 # Read on: :meth:`deltaprop.Network.explain` also writes a page to step through;

@@ -27,7 +27,6 @@ for name, class_weight in (("as they come", None), ("balanced", "balanced")):
     models[name] = model.fit(X_train, y_train)
     (_, alarms), (missed, found) = confusion_matrix(y_test, model.predict(X_test))
     print(f"{name}: {found} of {found + missed} ill cases found, with {alarms} false alarms")
-plt.show()
 
 # %%
 # Right: each point of a curve is a threshold on the probability. The two curves nearly agree, and the marks show where
@@ -51,6 +50,7 @@ right.set(
 )
 left.legend(loc="lower left")
 right.legend(loc="upper right")
+plt.show()
 
 # %%
 # Read on: ``class_weight`` of :class:`deltaprop.MLPClassifier` and :class:`deltaprop.TabularClassifier`, and

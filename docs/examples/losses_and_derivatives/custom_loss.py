@@ -40,7 +40,6 @@ y[wrong] += rng.uniform(1, 4, (wrong.sum(), 1))
 
 net = dp.Network([1, 20, 1], hidden_activation="tanh", loss=(cauchy, cauchy_gradient), seed=0)
 print("the gradient is right:", dp.check_gradient(net, x, y).passed)
-plt.show()
 
 # %%
 # The same network under three losses:
@@ -57,6 +56,7 @@ for (name, loss), style in zip(losses.items(), ("--", "-.", "-"), strict=True):
 axis.plot(x, np.sin(x), "k:", linewidth=1.2, label="truth")
 axis.set(title="A fit with gross errors in the data", xlabel="x", ylabel="y")
 fig.legend(title="and mean distance to the truth", loc="outside right upper")
+plt.show()
 
 # %%
 # Read on: ``loss`` of :class:`deltaprop.Network` and of :class:`deltaprop.MLPRegressor`;

@@ -36,7 +36,6 @@ for width in inputs:
     cost["reverse"].append((1 + outputs) * weights)
     cost["gradient"].append((1 + 1) * weights)
 print("both modes agree to 1e-12:", agree)
-plt.show()
 
 # %%
 # Each mode takes one pass for the values, then forward mode one for each input and reverse mode one for each output.
@@ -54,6 +53,7 @@ axis.set(
 axis.set_xticks(inputs, inputs)
 axis.set_xticks([], minor=True)
 axis.legend(loc="upper left")
+plt.show()
 
 # %%
 # Read on: :meth:`deltaprop.Network.jacobian`, :meth:`~deltaprop.Network.jvp` and :meth:`~deltaprop.Network.vjp`;

@@ -56,7 +56,6 @@ for row, fault in enumerate(faults):
     for column, (l, _, entries) in enumerate(parts):
         a, b = own[l][:, entries], right[l][:, entries]
         table[row, column] = max(np.linalg.norm(a - b) / np.linalg.norm(a + b), 1e-17)
-plt.show()
 
 # %%
 # Below 1e-9 is rounding. A fault in the biases alone is in the penalty or in a_0; a fault everywhere but in the last
@@ -71,6 +70,7 @@ axis.set_xticks(range(len(parts)), [f"${name}^{{({l + 1})}}$" for l, name, _ in 
 axis.set_yticks(range(len(faults)), ["no fault", *faults[1:]])
 axis.set(title="Where each fault shows", xlabel="part of the gradient")
 fig.colorbar(image, label="relative difference")
+plt.show()
 
 # %%
 # Read on: :func:`deltaprop.check_gradient` names the layer and the entry;

@@ -45,7 +45,6 @@ behind = net.cost_and_gradient(X, y)[1].flat
 net.parameters = theta
 difference = np.abs((ahead - behind) / (2 * step) - net.hvp(X, y, v)).max()
 print("H v agrees with differences of gradients to 1e-6:", difference < 1e-6)
-plt.show()
 
 # %%
 # After training some nine directions are steeper than the others, and nearly all are flat: all eigenvalues that are not
@@ -64,6 +63,7 @@ for axis, part, where in ((left, slice(0, 20), "largest"), (right, slice(20, 40)
     axis.set(title=f"The 20 {where}", xlabel=f"rank, of {n} eigenvalues")
 left.set_ylabel("eigenvalue λ of the Hessian")
 left.legend(loc="upper right")
+plt.show()
 
 # %%
 # Read on: :meth:`deltaprop.Network.fit_full_batch` with ``method="newton-cg"`` trains by such products.

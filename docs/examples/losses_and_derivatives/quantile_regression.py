@@ -37,7 +37,6 @@ def draw(rng, count):
 
 x, y = draw(np.random.default_rng(0), 2000)
 x_new, y_new = draw(np.random.default_rng(1), 5000)
-plt.show()
 
 # %%
 # The targets are repeated, one column for each quantile.
@@ -60,6 +59,7 @@ axis.fill_between(grid[:, 0], low, high, alpha=0.3, linewidth=0, label="10 % to 
 axis.plot(grid, middle, label="median")
 axis.set(title="Half of the cases lie below the line, 80 % in the band", xlabel="x", ylabel="y", ylim=(-2.5, 6))
 axis.legend(loc="upper left")
+plt.show()
 
 # %%
 # Read on: :class:`deltaprop.TabularRegressor` gives intervals for tables by itself;

@@ -66,7 +66,6 @@ resumed = run(broken, killed_in=0)
 parameters = [dp.Network.load(path + ".result").parameters for path in (whole, broken)]
 print("the same history:", uninterrupted.stdout == resumed.stdout)
 print("the same parameters:", np.array_equal(*parameters))
-plt.show()
 
 # %%
 # The epochs after the checkpoint were lost, and were trained once more.
@@ -82,6 +81,7 @@ axis.axvline(saved + 0.5, color="k", linestyle=":", label=f"checkpoint of epoch 
 axis.axvline(23, color="C3", linestyle="--", label="SIGKILL in epoch 23")
 axis.set(title="A killed run, resumed, on an uninterrupted one", xlabel="epoch", ylabel="validation cost", yscale="log")
 axis.legend(loc="upper right")
+plt.show()
 
 # %%
 # Read on: ``checkpoint`` of :meth:`deltaprop.Network.fit` and of the estimators; :doc:`/many_processes` resumes on

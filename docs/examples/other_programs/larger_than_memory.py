@@ -44,8 +44,6 @@ class Memory(Callback):
         self.megabytes.append(tracemalloc.get_traced_memory()[0] / 1e6)
 
 
-plt.show()
-
 # %%
 # From here on a memory map is as good as an array: ``fit`` shuffles all of its rows, and reads them a chunk at a time.
 
@@ -71,6 +69,7 @@ axis.set(
 axis.legend(loc="center right")
 del X
 folder.cleanup()
+plt.show()
 
 # %%
 # Read on: :meth:`deltaprop.Network.fit` says in which order the rows of each kind of file come; :doc:`/many_processes`

@@ -41,7 +41,6 @@ from_onnx = dp.Network.from_onnx(path)
 print("from PyTorch:", np.array_equal(net.parameters, from_torch.parameters))
 print("from ONNX:   ", np.array_equal(net.parameters, from_onnx.parameters))
 folder.cleanup()
-plt.show()
 
 # %%
 # The probability of the second class by three programs, over a grid. The largest difference is rounding: single
@@ -63,6 +62,7 @@ for axis, (program, output) in zip(axes, outputs.items(), strict=True):
     print(f"{program}: equal to 1e-6: {np.allclose(output, outputs['deltaprop'], rtol=0, atol=1e-6)}")
 axes[0].set_ylabel("$x_2$")
 fig.colorbar(shades, ax=axes, label="probability")
+plt.show()
 
 # %%
 # Read on: :doc:`/onnx` lists what each kind of model becomes; :meth:`deltaprop.Network.from_torch` says which modules

@@ -37,7 +37,6 @@ for _ in range(200):
     step = net.vjp(changed, np.eye(10)[rival])
     step /= np.abs(step).max(axis=1, keepdims=True)
     changed[undecided] = np.clip(changed + 0.02 * step, 0, 1)[undecided]
-plt.show()
 
 # %%
 # Top: the image. Middle: the gradient, red where more ink, blue where less ink would make it look like the rival.
@@ -56,6 +55,7 @@ for axis in axes.flat:
     axis.set(xticks=[], yticks=[])
 for axis, label in zip(axes[:, 0], ("image", "gradient", "changed"), strict=True):
     axis.set_ylabel(label)
+plt.show()
 
 # %%
 # Read on: :meth:`deltaprop.Network.vjp` and :meth:`deltaprop.Network.jacobian`; the estimators have

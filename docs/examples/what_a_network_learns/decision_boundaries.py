@@ -24,7 +24,6 @@ for hidden in ([2], [5], [20], [100, 100]):
     net = dp.Network([2, *hidden, 1], hidden_activation="tanh", loss="binary_cross_entropy", seed=0)
     net.fit_full_batch(X, y, max_iter=500)
     networks[" + ".join(map(str, hidden))] = net
-plt.show()
 
 # %%
 # The shades are the probability of the orange class. The title says how many hidden units there are, and the accuracy
@@ -44,6 +43,7 @@ axes[1, 0].set(xlabel="$x_1$", ylabel="$x_2$")
 axes[1, 1].set_xlabel("$x_1$")
 axes[0, 0].set_ylabel("$x_2$")
 fig.colorbar(shades, ax=axes, label="probability of the orange class", shrink=0.7)
+plt.show()
 
 # %%
 # Read on: a penalty (``l2=``), :ref:`sphx_glr_gallery_choosing_early_stopping.py` and

@@ -27,7 +27,6 @@ history = net.fit(
     epochs=1200,
     callbacks=[lambda event: outputs.append(event.network.predict(x)[:, 0])],
 )
-plt.show()
 
 # %%
 # Left: the function after some epochs. Right: how much of each wave the outputs hold, the sine's coefficient divided by
@@ -47,6 +46,7 @@ right.plot(range(1, len(outputs) + 1), learned[0], label="slow wave, 1 period a 
 right.plot(range(1, len(outputs) + 1), learned[1], "--", label="fast wave, 5 periods a unit")
 right.set(title="How much of each wave is learned", xlabel="epoch", ylabel="share of the target's", xscale="log")
 right.legend(loc="center left")
+plt.show()
 
 # %%
 # Read on: :mod:`deltaprop.callbacks` has callbacks for files and trackers of experiments, and hooks for every step.

@@ -26,7 +26,6 @@ def train(l2):
 # corners, keeps the random value that it began with.
 
 train(l2=0.0).plot_weights(0, shape=(8, 8))
-plt.show()
 
 # %%
 # With the penalty λ/(2m) Σ W², a weight that does not pay shrinks to nothing: the corners and the margins turn white,
@@ -34,6 +33,7 @@ plt.show()
 
 # sphinx_gallery_thumbnail_number = 2
 train(l2=1.0).plot_weights(0, shape=(8, 8))
+plt.show()
 
 # %%
 # Read on: :meth:`deltaprop.Network.plot_weights` draws any layer;
