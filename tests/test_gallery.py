@@ -79,9 +79,8 @@ def test_an_example_is_short_and_imports_public_names_alone(path):
     assert used <= set(dp.__all__)
     private = [node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")]
     assert private == []
-    imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
-    for node in imported:
-        if node.module.split(".")[0] == "deltaprop":
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "deltaprop":
             assert node.module in ("deltaprop", "deltaprop.callbacks")
             assert {alias.name for alias in node.names} <= set(import_module(node.module).__all__)
     plain = [alias for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]

@@ -23,7 +23,7 @@ def train(**options):
 
 
 # %%
-# 3000 epochs are allowed; training ends long before. The dotted line marks the epoch whose parameters were kept.
+# 3000 epochs are allowed; training ends long before. The vertical line marks the epoch whose parameters were kept.
 
 stopped, history = train(epochs=3000, early_stopping=dp.EarlyStopping(patience=400))
 print(f"ended after {history.epochs} epochs, parameters of epoch {history.best_epoch}")
