@@ -25,6 +25,8 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "benchmark_tables",
+    "house_drawing",
     "source_pages",
     "chinese_lecture",
 ]
