@@ -28,9 +28,9 @@ def train(l2):
 train(l2=0.0).plot_weights(0, shape=(8, 8))
 
 # %%
-# With the penalty λ/(2m) Σ W², a weight that does not pay shrinks to nothing: the corners and the margins take the colour
-# of 0, and the scale is smaller. What is left are patches and edges: one end of the scale where ink raises a unit, the
-# other where ink lowers it.
+# With the penalty λ/(2m) Σ W², a weight that does not pay shrinks to nothing: the corners and the margins take the
+# colour of 0, and the scale is smaller. What is left are patches and edges: one end of the scale where ink raises a
+# unit, the other where ink lowers it.
 
 # sphinx_gallery_thumbnail_number = 2
 train(l2=1.0).plot_weights(0, shape=(8, 8))
