@@ -8,6 +8,8 @@ import deltaprop
 
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
+import gallery_order
+
 project = "deltaprop"
 author = "The deltaprop founders"
 copyright = author
@@ -49,6 +51,11 @@ numpydoc_show_class_members = False
 sphinx_gallery_conf = {
     "examples_dirs": "examples",
     "gallery_dirs": "gallery",
+    "subsection_order": [f"examples/{section}" for section in gallery_order.SECTIONS],
+    "within_subsection_order": "gallery_order.InOrder",
+    "reset_modules": ("matplotlib", "gallery_order.use_style"),
+    "image_srcset": ["2x"],
+    "thumbnail_size": (480, 288),
     "filename_pattern": r"\.py$",
     "abort_on_example_error": True,
     "download_all_examples": False,
@@ -72,7 +79,7 @@ mathjax3_config = {"loader": {"load": ["core", "input/tex", "output/chtml"]}, "o
 html_theme = "pydata_sphinx_theme"
 html_title = "deltaprop"
 html_static_path = ["_static"]
-html_css_files = ["site.css"]
+html_css_files = ["site.css", "gallery.css"]
 html_logo = "_static/logo.svg"
 html_favicon = "_static/logo.svg"
 html_copy_source = False
