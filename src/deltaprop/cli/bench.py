@@ -91,12 +91,16 @@ def _picture(rows: Sequence[dict[str, Any]]) -> Any:
     for row in of_networks:
         line = lines.setdefault((row["network"], row["dtype"], row["backend"]), {})
         line.setdefault(row["operation"], []).append((row["minibatch"], row["samples_a_second"]))
+    networks = list(dict.fromkeys(row["network"] for row in of_networks))
+    kinds = list(dict.fromkeys((row["dtype"], row["backend"]) for row in of_networks))
     operations = list(dict.fromkeys(row["operation"] for row in of_networks))
     figure, axes = panels(len(operations), columns=2)
     for axis, operation in zip(axes, operations, strict=True):
-        for k, (names, points) in enumerate(lines.items()):
+        for (network, *kind), points in lines.items():
             if operation in points:
-                axis.plot(*zip(*sorted(points[operation]), strict=True), label=", ".join(names), **look(k))
+                label = ", ".join((network, *kind))
+                own = look(kinds.index((kind[0], kind[1]))) | {"color": look(networks.index(network))["color"]}
+                axis.plot(*zip(*sorted(points[operation]), strict=True), label=label, **own)
         axis.set(xscale="log", yscale="log", title=operation)
         axis.set(xlabel="samples a minibatch", ylabel="samples a second [1/s]")
     legend_below(figure)

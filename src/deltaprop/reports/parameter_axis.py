@@ -70,7 +70,7 @@ class ParameterAxis:
     @property
     def width(self) -> float:
         """The width that a panel needs, inches."""
-        return max(PANEL[0], 0.8 + 0.19 * min(len(self.words), MOST_WORDS))
+        return max(PANEL[0], 0.8 + 0.15 * min(len(self.words), MOST_WORDS))
 
     @property
     def rotation(self) -> int:
@@ -96,7 +96,7 @@ class ParameterAxis:
             each = math.ceil(len(self.words) / MOST_WORDS)
             turned = {"rotation": self.rotation, "ha": "right", "rotation_mode": "anchor"} if self.rotation else {}
             if self.rotation == 90:
-                turned["va"] = "center"
+                turned |= {"va": "center", "fontsize": 8}
             axis.set_xticks(range(0, len(self.words), each), map(plain, self._shown[::each]), **turned)
             axis.set_xlim(-0.5, len(self.words) - 0.5)
             return
@@ -113,7 +113,9 @@ class ParameterAxis:
         margin = 0.06 * (high - low) or 0.5 * (abs(high) or 1.0)
         axis.set_xlim(self._value(low - margin), self._value(high + margin))
         ticks = self._ticks()
-        if ticks is not None:
+        if ticks is None:
+            axis.locator_params(axis="x", nbins=5)
+        else:
             axis.set_xticks(ticks, [_number(tick) for tick in ticks])
             if self.scale != "linear":
                 axis.set_xticks([], minor=True)

@@ -41,6 +41,8 @@ LOG_SPAN = 20.0
 MARKED = 12
 #: Longer names are cut off.
 LONGEST_NAME = 40
+#: Longer names of scores would not fit beside a panel.
+LONGEST_SCORE = 24
 
 
 def pyplot() -> Any:

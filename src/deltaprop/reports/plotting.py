@@ -13,6 +13,7 @@ from deltaprop.reports.plot_style import (
     CHARACTER,
     COLOURS,
     GREY,
+    LONGEST_SCORE,
     PANEL,
     SIGNED_COLOURS,
     finite,
@@ -38,7 +39,7 @@ def plot_history(
 ) -> Any:
     """Draw the costs by epoch (or another `unit`), and beside them each metric in a panel; return the figure.
 
-    Costs that are positive and span more than a factor of 20 have a logarithmic axis, and so do metrics.
+    Costs that are positive and span more than a factor of 20 have a logarithmic axis, and so do metrics above 1.
     """
     if not cost:
         raise ValueError(f"history: expected at least one {unit} to plot, got none")
@@ -51,13 +52,17 @@ def plot_history(
     axes[0].set_ylabel("cost J")
     for axis, (name, values) in zip(axes[1:], recorded.items(), strict=True):
         _curve(axis, values, 1, "validation")
-        axis.set_yscale(**scale_for(finite(values)))
-        axis.set_ylabel(plain(f"validation {shortened(name.replace('_', ' '))}"))
+        shown = finite(values)
+        if shown.size and not 0 <= shown.min() <= shown.max() <= 1:  # shares stay on a linear axis
+            axis.set_yscale(**scale_for(shown))
+        axis.set_ylabel(plain(f"validation {shortened(name.replace('_', ' '), LONGEST_SCORE)}"))
     lost = np.flatnonzero(~np.isfinite(np.asarray(cost, float)))
     for axis in axes:
         axis.set_xlabel(unit)
         axis.set_xlim(*((0.5, 1.5) if len(cost) == 1 else (1 - 0.03 * len(cost), 1.03 * len(cost))))
         axis.xaxis.get_major_locator().set_params(integer=True)
+        if len(cost) == 1:
+            axis.set_xticks([1])
         if best_epoch is not None:
             axis.axvline(best_epoch, color=GREY, linestyle=":", label=f"best {unit}, {best_epoch}")
         if lost.size:

@@ -12,6 +12,7 @@ from deltaprop.reports.plot_style import (
     COLOURS,
     COLUMNS,
     GREY,
+    LONGEST_SCORE,
     MARKERS,
     PANEL,
     far_below,
@@ -26,7 +27,7 @@ from deltaprop.reports.plot_style import (
 #: How the scores of candidates are drawn.
 POINTS: dict[str, Any] = {"linestyle": "none", "alpha": 0.6, "markersize": 4.5, "elinewidth": 0.8}
 #: No row of panels is wider, inches.
-WIDEST = 14.0
+WIDEST = 15.0
 
 
 def plot_sweep(
@@ -113,7 +114,7 @@ def _panels(parameters: Sequence[ParameterAxis], score: str, mean: Any) -> tuple
         if axis is not axes[0]:
             axis.sharey(axes[0])
         parameter.draw(axis)
-        axis.set_ylabel(f"mean test {plain(shortened(score))}")
+        axis.set_ylabel(f"mean test {plain(shortened(score, LONGEST_SCORE))}")
     missing = int((~np.isfinite(mean)).sum())
     if missing:
         figure.suptitle(f"{missing} of {len(mean)} results have no score and are not shown", fontsize=10)
