@@ -129,7 +129,7 @@ WITHOUT = {
 
 @pytest.mark.parametrize("lack", WITHOUT)
 def test_colours_are_told_apart_without(lack):
-    seen = np.clip(linear(plot_style.COLOURS) @ np.transpose(WITHOUT[lack]), 0, 1)
+    seen = np.clip(linear(plot_style.COLOURS) @ np.array(WITHOUT[lack]).T, 0, 1)
     places = lab(seen)
     least = min(np.linalg.norm(a - b) for a, b in itertools.combinations(places, 2))
     assert least > 10  # a difference of 2.3 can just be seen

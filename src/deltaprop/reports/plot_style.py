@@ -119,8 +119,9 @@ def legend_below(figure: Any, columns: int = 6) -> None:
 
 def finite(*lists: ArrayLike) -> np.ndarray[Any, Any]:
     """Return all finite numbers of some lists, as one array."""
-    values = np.concatenate([np.ravel(np.asarray(each, float)) for each in lists])
-    return values[np.isfinite(values)]
+    values: np.ndarray[Any, Any] = np.concatenate([np.ravel(np.asarray(each, float)) for each in lists])
+    kept: np.ndarray[Any, Any] = values[np.isfinite(values)]
+    return kept
 
 
 def scale_for(values: np.ndarray[Any, Any]) -> dict[str, Any]:

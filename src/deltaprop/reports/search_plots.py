@@ -27,7 +27,7 @@ from deltaprop.reports.plot_style import (
 #: How the scores of candidates are drawn.
 POINTS: dict[str, Any] = {"linestyle": "none", "alpha": 0.6, "markersize": 4.5, "elinewidth": 0.8}
 #: No row of panels is wider, inches.
-WIDEST = 15.0
+WIDEST = 16.0
 
 
 def plot_sweep(
