@@ -28,7 +28,7 @@ from deltaprop.estimators.search import Search, Source
 from deltaprop.estimators.search_jobs import Split, TableJobs
 from deltaprop.estimators.sent_once import scattered
 from deltaprop.estimators.together import KINDS
-from deltaprop.reports.plotting import plot_halving, plot_sweep
+from deltaprop.reports.search_plots import plot_halving, plot_sweep
 from deltaprop.reports.search_results import search_sheet
 from deltaprop.training.exclusive import training_of
 
