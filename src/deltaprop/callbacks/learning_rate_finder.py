@@ -101,6 +101,18 @@ class LearningRateFinder(Callback):
         ------
         ValueError, TypeError
             As `Network.fit`.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from deltaprop.callbacks import LearningRateFinder
+        >>> net = dp.Network([1, 1], loss="squared_error", seed=0)
+        >>> before = net.copy()
+        >>> finder = LearningRateFinder(lowest=1e-3, highest=1.0, steps=7).find(net, [[0.0], [1.0]], [1.0, 3.0])
+        >>> [round(float(rate), 6) for rate in finder.rates]
+        [0.001, 0.003162, 0.01, 0.031623, 0.1, 0.316228, 1.0]
+        >>> bool((net.parameters == before.parameters).all())
+        True
         """
         kind = type(network)
         if not issubclass(kind, NetworkState):
@@ -168,6 +180,15 @@ class LearningRateFinder(Callback):
             If matplotlib is not installed; the message names the extra that installs it.
         ValueError
             If there is no curve yet.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from deltaprop.callbacks import LearningRateFinder
+        >>> net = dp.Network([1, 1], loss="squared_error", seed=0)
+        >>> finder = LearningRateFinder(steps=30).find(net, [[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0])
+        >>> figure = finder.plot()  # needs matplotlib
+        >>> figure.savefig("rates.png")
         """
         return plot_rates(self.rates, self.costs, self.smoothed, self.suggestion)
 

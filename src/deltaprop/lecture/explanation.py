@@ -38,6 +38,15 @@ class Section:
         Its heading, with the formula.
     table : Table or None
         Its numbers; None if they stand in the heading.
+
+    Examples
+    --------
+    >>> import contextlib, io
+    >>> import deltaprop as dp
+    >>> with contextlib.redirect_stdout(io.StringIO()):  # it prints itself
+    ...     seen = dp.Network([2, 1]).explain([1.0, 2.0], 1)
+    >>> [section.step for section in seen.sections]
+    ['Parameters', 'Forward', 'Forward', 'Cost', 'Backward', 'Gradient', 'Gradient']
     """
 
     step: str
@@ -73,6 +82,22 @@ class Explanation(ShownOnce):
         The headings and tables, in the order in which their numbers are computed.
     format : {"table", "markdown"}
         How they are written as text.
+
+    See Also
+    --------
+    deltaprop.Network.explain : Makes it.
+
+    Examples
+    --------
+    >>> import contextlib, io
+    >>> import deltaprop as dp
+    >>> net = dp.Network([2, 1], init="zeros")
+    >>> with contextlib.redirect_stdout(io.StringIO()):  # it prints itself
+    ...     seen = net.explain([1.0, 2.0], 1)
+    >>> seen.a[-1].tolist(), seen.delta[-1].tolist()  # σ(0), and a^(2) − y
+    ([0.5], [-0.5])
+    >>> seen.Delta[0].tolist()  # δ^(2) [1, x_1, x_2]
+    [[-0.5, -0.5, -1.0]]
     """
 
     Theta: list[Matrix]
@@ -111,6 +136,14 @@ class Explanation(ShownOnce):
         ------
         OSError
             If it cannot be written; a file that was there stays whole.
+
+        Examples
+        --------
+        >>> import contextlib, io
+        >>> import deltaprop as dp
+        >>> with contextlib.redirect_stdout(io.StringIO()):  # it prints itself
+        ...     seen = dp.Network([2, 3, 1]).explain([1.0, 2.0], 1)
+        >>> seen.save_html("page.html")
         """
         write_atomically(path, html_page(self._title, self._repr_html_()).encode())
 

@@ -81,6 +81,13 @@ class EarlyStopping:
         ------
         ValueError
             If the history does not have the monitored number.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> history = dp.History(cost=[0.7, 0.5], metrics={"accuracy": [0.5, 1.0]})
+        >>> dp.EarlyStopping(monitor="accuracy").values(history)
+        [-0.5, -1.0]
         """
         return self._turned(self._recorded(history))
 
