@@ -69,12 +69,13 @@ class NetworkFunction(NetworkState):
 
         Examples
         --------
+        >>> import numpy as np
         >>> import deltaprop as dp
         >>> net = dp.Network([2, 3, 1])
         >>> seen = net.forward([[0.0, 1.0], [1.0, 1.0]])
         >>> [z.shape for z in seen.z], [a.shape for a in seen.a]
         ([(2, 3), (2, 1)], [(2, 2), (2, 3), (2, 1)])
-        >>> bool((seen.a[1] == dp.sigmoid(seen.z[0])).all())
+        >>> bool(np.allclose(seen.a[1], dp.sigmoid(seen.z[0])))
         True
         """
         inputs = self._door.inputs(X)
@@ -162,16 +163,16 @@ class NetworkFunction(NetworkState):
 
         Notes
         -----
-        By `loss`, the cost of a sample is ½ ‖h − y‖², −Σ [y log h + (1 − y) log(1 − h)], −Σ y log h and so on; the formulas
-        stand in `deltaprop.derivation.backprop`.
+        The cost of a sample is ½ ‖h − y‖² for "squared_error", −Σ [y log h + (1 − y) log(1 − h)] for
+        "binary_cross_entropy", −Σ y log h for "categorical_cross_entropy", and so on: the formulas stand in
+        `deltaprop.derivation.backprop`.
 
         Examples
         --------
-        >>> import math
         >>> import deltaprop as dp
-        >>> net = dp.Network([2, 3, 1], init="zeros")  # every output is ½
-        >>> net.cost([[0, 0], [0, 1]], [0, 1]) == math.log(2)
-        False
+        >>> net = dp.Network([2, 3, 1], init="zeros")  # every output is ½, and the cost of a sample is log 2
+        >>> round(net.cost([[0, 0], [0, 1]], [0, 1]), 6)
+        0.693147
         """
         objective = Objective(l2, l2_scaling, reduction)
         inputs, targets, weights = self._door.samples(X, Y, sample_weight, may_stay=True)
@@ -224,8 +225,8 @@ class NetworkFunction(NetworkState):
 
         Notes
         -----
-        ∂J/∂W^(l) = (1/m) (δ^(l+1))ᵀ A^(l) + (λ/m) W^(l) and ∂J/∂b^(l) = (1/m) Σ δ^(l+1), with the rows of A^(l) and δ^(l+1) for
-        samples.
+        ∂J/∂W^(l) = (1/m) (δ^(l+1))ᵀ A^(l) + (λ/m) W^(l) and ∂J/∂b^(l) = (1/m) Σ δ^(l+1). Each row of A^(l) and of δ^(l+1)
+        is a sample.
 
         Examples
         --------
@@ -564,7 +565,8 @@ def check_gradient(
     >>> check = dp.check_gradient(dp.Network([3, 5, 3], seed=0), X, Y, l2=1.0)
     >>> check.passed, check.entries, check.failed
     (True, 38, [])
-    >>> simplified = dp.Network([3, 5, 3], loss="squared_error", output_activation="sigmoid", output_error="simplified")
+    >>> how = {"output_activation": "sigmoid", "loss": "squared_error", "output_error": "simplified"}
+    >>> simplified = dp.Network([3, 5, 3], **how)
     >>> dp.check_gradient(simplified, X, Y).passed  # δ^(L) = a − y is not the gradient of the squared error
     False
     """

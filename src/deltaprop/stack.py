@@ -283,8 +283,8 @@ class NetworkStack(StackFunction, SavedStack, SummarizedNetwork, ScoredStack):
         >>> stack = dp.NetworkStack(3, [4, 8, 3], loss="categorical_cross_entropy", hidden_activation="tanh")
         >>> rates = [dp.Adam(0.001), dp.Adam(0.01), dp.Adam(0.1)]
         >>> histories = stack.fit(X - X.mean(axis=0), y, optimizer=rates, l2=[0.0, 0.1, 0.1], epochs=10)
-        >>> [round(history.cost[-1], 1) for history in histories]
-        [1.0, 0.3, 0.1]
+        >>> histories[0].cost[-1] > histories[1].cost[-1] > histories[2].cost[-1]
+        True
         """
         count = len(self)
         inputs, targets = self._training_data(X, Y)

@@ -217,9 +217,9 @@ class CosineDecay:
 
     Notes
     -----
-    In epoch t < warmup it is initial · (t + 1)/(warmup + 1), then final + ½ (initial − final)(1 + cos(π (t − warmup)/(epochs
-    − warmup))), until epoch `epochs`: the first cycle of Loshchilov and Hutter, "SGDR: stochastic gradient descent with
-    warm restarts" (2017).
+    In epoch t < warmup it is initial · (t + 1)/(warmup + 1), then final + ½ (initial − final)(1 + cos πu),
+    with u = (t − warmup)/(epochs − warmup), until epoch `epochs`: the first cycle of Loshchilov and Hutter, "SGDR:
+    stochastic gradient descent with warm restarts" (2017).
 
     Examples
     --------

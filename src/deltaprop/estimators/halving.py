@@ -244,6 +244,18 @@ class HalvingSweepCV(BaseSuccessiveHalving, StackedSearch):
             If a score is not defined on a split, as R² of one sample.
         ConvergenceWarning
             If ``max_iter`` ended some.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from scipy.stats import loguniform
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> base = dp.MLPClassifier((8,), learning_rate_init=0.03, tol=1e-2, random_state=0)
+        >>> sweep = dp.HalvingSweepCV(base, {"alpha": loguniform(1e-4, 1.0)}, n_candidates=6, cv=3, random_state=0)
+        >>> sweep = sweep.fit(X, y)
+        >>> sweep.n_candidates_, sweep.n_resources_
+        ([6, 2], [50, 150])
         """
         super().fit(X, y, **params)
         return self

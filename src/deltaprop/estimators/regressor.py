@@ -273,6 +273,16 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
             If `max_iter` ended training.
         UserWarning
             If the validation score was nan in every epoch.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from sklearn.datasets import load_diabetes
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> reg = dp.MLPRegressor(hidden_layer_sizes=(16,), learning_rate_init=0.03, tol=1e-3, random_state=0)
+        >>> reg = reg.fit(X[:350], y[:350] / 100, validation_data=(X[350:], y[350:] / 100))
+        >>> len(reg.validation_loss_curve_) == reg.n_iter_, [W.shape for W in reg.coefs_]
+        (True, [(10, 16), (16, 1)])
         """
         with training_of(self):
             checkpoints = (checkpoint, checkpoint_every, resume)
@@ -301,6 +311,15 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         ------
         ValueError, TypeError
             As `fit`; also with early stopping.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> reg = dp.MLPRegressor(hidden_layer_sizes=(), solver="sgd", learning_rate_init=0.1, random_state=0)
+        >>> for epoch in range(500):
+        ...     reg = reg.partial_fit([[-1.0], [0.0], [1.0]], [-1.0, 1.0, 3.0])
+        >>> reg.predict([[2.0]]).round(2).tolist()  # 2 x + 1
+        [5.0]
         """
         with training_of(self):
             return self._fit(X, y, sample_weight, incremental=True)
@@ -356,6 +375,21 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         -------
         values : array, (m,) or (m, n_outputs)
             An array of the same kind as `X`.
+
+        Raises
+        ------
+        NotFittedError
+            If `fit` has not been called.
+        ValueError
+            If X is not of the kind that `fit` has seen.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> reg = dp.MLPRegressor(hidden_layer_sizes=(), solver="lbfgs", alpha=0.0, random_state=0)
+        >>> reg = reg.fit([[-1.0], [0.0], [1.0]], [-1.0, 1.0, 3.0])
+        >>> reg.predict([[2.0]]).round(3).tolist()  # 2 x + 1
+        [5.0]
         """
         outputs = self._outputs(X)
         return outputs[:, 0] if self.n_outputs_ == 1 else outputs
@@ -376,6 +410,21 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         -------
         score : float
             R², at most 1: the mean over the outputs.
+
+        Raises
+        ------
+        NotFittedError
+            If `fit` has not been called.
+        ValueError
+            If the data are not of the kind that `fit` has seen.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> reg = dp.MLPRegressor(hidden_layer_sizes=(), solver="lbfgs", alpha=0.0, random_state=0)
+        >>> reg = reg.fit([[-1.0], [0.0], [1.0]], [-1.0, 1.0, 3.0])
+        >>> round(reg.score([[2.0], [3.0]], [5.0, 7.0]), 3)
+        1.0
         """
         return float(
             r2_score(on_host(y, "y"), on_host(self.predict(X)), sample_weight=on_host(sample_weight, "sample_weight"))

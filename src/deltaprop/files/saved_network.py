@@ -195,7 +195,7 @@ class SavedNetwork(NetworkState):
         >>> module, X = net.to_torch(), [[0.0, 1.0]]
         >>> [type(each).__name__ for each in module]
         ['Linear', 'Sigmoid', 'Linear', 'Sigmoid']
-        >>> round(module(torch.tensor(X, dtype=torch.float64)).item() - net.predict(X).item(), 12) == 0
+        >>> abs(module(torch.tensor(X, dtype=torch.float64)).item() - net.predict(X).item()) < 1e-12
         True
         """
         from deltaprop.files import torch_modules

@@ -117,7 +117,7 @@ class ShownNetwork(SummarizedNetwork):
         >>> import deltaprop as dp
         >>> net = dp.Network([2, 1], loss="squared_error", init="zeros")
         >>> net.weights = [[[3.0, 4.0]]]
-        >>> seen = net.explain([1.0, 2.0], 10.0)  # doctest: +ELLIPSIS
+        >>> seen = net.explain([1.0, 2.0], 10.0)
         Θ^(1) = [b^(1), W^(1)], the bias in column 0
         ╭───────┬───┬───┬───╮
         │ Θ^(1) │ 0 │ 1 │ 2 │

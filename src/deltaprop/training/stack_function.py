@@ -82,9 +82,10 @@ class StackFunction(StackState):
 
         Examples
         --------
+        >>> import numpy as np
         >>> import deltaprop as dp
         >>> stack, X = dp.NetworkStack(3, [2, 4, 1]), [[0.0, 1.0], [1.0, 1.0]]
-        >>> stack.predict(X).shape, bool((stack.predict(X)[2] == stack[2].predict(X)).all())
+        >>> stack.predict(X).shape, bool(np.allclose(stack.predict(X)[2], stack[2].predict(X)))
         ((3, 2, 1), True)
         """
         if not self.backend.on_host:
