@@ -225,8 +225,8 @@ class NetworkFunction(NetworkState):
 
         Notes
         -----
-        ∂J/∂W^(l) = (1/m) (δ^(l+1))ᵀ A^(l) + (λ/m) W^(l) and ∂J/∂b^(l) = (1/m) Σ δ^(l+1). Each row of A^(l) and of δ^(l+1)
-        is a sample.
+        ∂J/∂W^(l) = (1/m) (δ^(l+1))ᵀ A^(l) + (λ/m) W^(l) and ∂J/∂b^(l) = (1/m) Σ δ^(l+1). A row of A^(l) or δ^(l+1) is a
+        sample.
 
         Examples
         --------

@@ -44,7 +44,7 @@ class LearningRateFinder(Callback):
         The costs, smoothed.
     suggestion : float or None
         The rate at which the smoothed cost falls most steeply over the logarithm of the rate; None where it never
-        falls.
+        falls. The first 1/(1 − smoothing) rates are left out, as their smoothed costs are means over few minibatches.
 
     Raises
     ------
@@ -162,7 +162,9 @@ class LearningRateFinder(Callback):
         self.suggestion = None
         if end >= 3:
             slope = np.gradient(self.smoothed, np.log(self.rates))
-            steepest = int(slope.argmin())
+            # The first smoothed costs are means over few minibatches, and fall and rise with these.
+            begin = min(round(1.0 / (1.0 - self.smoothing)), end // 2)
+            steepest = begin + int(slope[begin:].argmin())
             if slope[steepest] < 0:
                 self.suggestion = float(self.rates[steepest])
 

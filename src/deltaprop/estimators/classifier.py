@@ -169,7 +169,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     >>> from deltaprop import MLPClassifier
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
-    >>> clf = MLPClassifier(solver="lbfgs", random_state=0).fit(X, y)
+    >>> clf = MLPClassifier(solver="lbfgs", max_iter=1000, random_state=0).fit(X, y)
     >>> clf.score(X, y) > 0.97
     True
     """
@@ -391,10 +391,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
         Raises
         ------
-        NotFittedError
-            If `fit` has not been called.
-        ValueError
-            If X is not of the kind that `fit` has seen.
+        NotFittedError, ValueError
+            If `fit` has not been called; if X is not of the kind that `fit` has seen.
 
         Examples
         --------
@@ -428,10 +426,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
         Raises
         ------
-        NotFittedError
-            If `fit` has not been called.
-        ValueError
-            If X is not of the kind that `fit` has seen.
+        NotFittedError, ValueError
+            If `fit` has not been called; if X is not of the kind that `fit` has seen.
 
         Examples
         --------
@@ -470,10 +466,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
         Raises
         ------
-        NotFittedError
-            If `fit` has not been called.
-        ValueError
-            If X is not of the kind that `fit` has seen.
+        NotFittedError, ValueError
+            If `fit` has not been called; if X is not of the kind that `fit` has seen.
 
         Examples
         --------
@@ -512,10 +506,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
         Raises
         ------
-        NotFittedError
-            If `fit` has not been called.
-        ValueError
-            If the data are not of the kind that `fit` has seen.
+        NotFittedError, ValueError
+            If `fit` has not been called; if the data are not of the kind that `fit` has seen.
 
         Examples
         --------

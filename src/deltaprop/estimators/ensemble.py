@@ -325,10 +325,8 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
 
         Raises
         ------
-        NotFittedError
-            If `fit` has not been called.
-        ValueError
-            If X is not of the kind that `fit` has seen.
+        NotFittedError, ValueError
+            If `fit` has not been called; if X is not of the kind that `fit` has seen.
 
         Examples
         --------
@@ -362,10 +360,8 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
 
         Raises
         ------
-        NotFittedError
-            If `fit` has not been called.
-        ValueError
-            If X is not of the kind that `fit` has seen.
+        NotFittedError, ValueError
+            If `fit` has not been called; if X is not of the kind that `fit` has seen.
 
         Examples
         --------
@@ -460,10 +456,8 @@ class EnsembleRegressor(RegressorMixin, Ensemble):
 
         Raises
         ------
-        NotFittedError
-            If `fit` has not been called.
-        ValueError
-            If X is not of the kind that `fit` has seen.
+        NotFittedError, ValueError
+            If `fit` has not been called; if X is not of the kind that `fit` has seen.
 
         Examples
         --------

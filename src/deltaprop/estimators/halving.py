@@ -128,12 +128,14 @@ class HalvingSweepCV(BaseSuccessiveHalving, StackedSearch):
 
     Examples
     --------
+    >>> import warnings
     >>> import deltaprop as dp
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
     >>> grid = {"alpha": [0.0, 1e-2, 1.0], "learning_rate_init": [0.003, 0.01, 0.03]}
     >>> sweep = dp.HalvingSweepCV(dp.MLPClassifier((16,), random_state=0), grid, resource="max_iter", max_resources=90)
-    >>> sweep = sweep.fit(X, y)
+    >>> with warnings.catch_warnings(action="ignore"):  # it warns of candidates that could have gone on
+    ...     sweep = sweep.fit(X, y)
     >>> sweep.n_resources_, sweep.n_candidates_
     ([10, 30, 90], [9, 3, 1])
     """

@@ -378,10 +378,8 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
 
         Raises
         ------
-        NotFittedError
-            If `fit` has not been called.
-        ValueError
-            If X is not of the kind that `fit` has seen.
+        NotFittedError, ValueError
+            If `fit` has not been called; if X is not of the kind that `fit` has seen.
 
         Examples
         --------
@@ -413,10 +411,8 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
 
         Raises
         ------
-        NotFittedError
-            If `fit` has not been called.
-        ValueError
-            If the data are not of the kind that `fit` has seen.
+        NotFittedError, ValueError
+            If `fit` has not been called; if the data are not of the kind that `fit` has seen.
 
         Examples
         --------
