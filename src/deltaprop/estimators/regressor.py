@@ -98,8 +98,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     output_activation : str or None, default None
         The activation of the output; by default the one that goes with the loss.
     scoring : str, callable or None, default None
-        The score that early stopping watches, as in scikit-learn's model selection; by default the one that `score`
-        returns.
+        The score that early stopping watches, as in scikit-learn's model selection; by default `score`.
     callbacks : sequence of callable or None, default None
         Each is called with a `deltaprop.training.callbacks.EpochEnd` after every epoch; one that returns True ends
         training.
