@@ -6,7 +6,9 @@ Both are made from the code when the site is built: methods by looking at the cl
 from __future__ import annotations
 
 import inspect
+import re
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -28,7 +30,8 @@ def members_of(path: str) -> dict[str, list[str]]:
     cls = _object(path)
     found: dict[str, list[str]] = {"methods": [], "properties": [], "own_methods": [], "own_properties": []}
     for name, member in inspect.getmembers_static(cls):
-        function = next(filter(None, (getattr(member, each, None) for each in ("fget", "fn", "func", "__func__"))), member)
+        inside = (getattr(member, each, None) for each in ("fget", "fn", "func", "__func__"))
+        function = next(filter(None, inside), member)
         module = getattr(function, "__module__", None) or ""
         if (name != "__call__" and name.startswith("_")) or not module.startswith("deltaprop."):
             continue
@@ -94,7 +97,8 @@ def _section(name: str, command: Any) -> list[str]:
     arguments = " ".join(each for each in written if not each.startswith("-"))
     lines = [f".. _command-{name}:", "", title, "-" * len(title), ""]
     lines += [*inspect.cleandoc(command.help or "").splitlines(), "", ".. code-block:: text", ""]
-    lines += [f"   deltaprop {name} {'[OPTIONS] ' if len(written) > arguments.count(' ') else ''}{arguments}".rstrip(), ""]
+    options = "[OPTIONS]" if any(each.startswith("-") for each in written) else ""
+    lines += [f"   {' '.join(filter(None, ('deltaprop', name, options, arguments)))}", ""]
     for heading, rows in groups.items():
         if heading:
             lines += [f".. rubric:: {heading}", ""]
@@ -114,6 +118,8 @@ def _escaped(text: str) -> str:
 
 def find_in_package(app: Sphinx, env: Any, node: addnodes.pending_xref, content: nodes.Element) -> Any:
     """Find names that a docstring writes without their module, such as ``Network.fit`` on a page of a callback."""
+    if node.get("reftype") == "term" and node.get("refdoc", "").startswith("reference/generated"):
+        return content  # a word of scikit-learn's glossary, in a docstring of its own
     if node.get("refdomain") != "py":
         return None
     known = env.get_domain("py").objects
@@ -123,10 +129,18 @@ def find_in_package(app: Sphinx, env: Any, node: addnodes.pending_xref, content:
     return None
 
 
+def link_own_types(app: Sphinx) -> None:
+    """Let numpydoc link the types of parameters to pages of ours, and to no documentation elsewhere."""
+    pages = sorted((Path(app.srcdir) / "reference").glob("*.md"))
+    paths = [path for page in pages for path in re.findall(r"^   ~([\w.]+)$", page.read_text("utf-8"), re.MULTILINE)]
+    app.config.numpydoc_xref_aliases_complete = {path.rpartition(".")[2]: path for path in paths}
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Tell Sphinx of this extension."""
     app.add_directive("command-line", CommandLine)
     app.connect("missing-reference", find_in_package)
+    app.connect("builder-inited", link_own_types, priority=900)  # after numpydoc has added its links to others
     app.config.autosummary_context = {
         "members_of": members_of,
         "inherits_from_sklearn": inherits_from_sklearn,

@@ -39,7 +39,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     ----------
     loss : {"squared_error", "poisson", "huber", "absolute_error"} or (cost, gradient), default "squared_error"
         ½ ‖h − y‖²; half the Poisson deviance with an exponential output, for y ≥ 0; the Huber loss with its bend at 1;
-        |h − y|. Or two functions of the outputs and the targets, (m, n_outputs) each and of the kind that the backend
+        ``|h − y|``. Or two functions of the outputs and the targets, (m, n_outputs) each, of the kind that the backend
         computes with: the cost, (m,) or (m, n_outputs), and its gradient ∂cost/∂h, (m, n_outputs).
     hidden_layer_sizes : int or sequence of int, default (100,)
         Widths of the hidden layers; ``()`` is a network without any.
