@@ -47,6 +47,8 @@ numpydoc_xref_param_type = True
 numpydoc_xref_ignore = "all"  # types that are no names of ours stay text
 default_role = "py:obj"  # `name` in a docstring is a link where there is such a name, else code
 maximum_signature_line_length = 88
+toc_object_entries_show_parents = "hide"
+smartquotes = False  # "sigmoid" is what one types, and --plain an option
 python_display_short_literal_types = True
 
 # The gallery: every example is run, and one that fails fails the build.

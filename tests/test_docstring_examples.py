@@ -31,7 +31,7 @@ def home(described):
 
 def collected():
     """Return the docstrings with examples, by the place where each is written."""
-    found = {}
+    found: dict[str, doctest.DocTest] = {}
     for path, described in PATHS.items():
         text = inspect.getdoc(described) or ""
         if ">>>" in text:

@@ -3,7 +3,9 @@
 import re
 import sys
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from conftest import require
 from public_face import CLASSES, OBJECTS, PUBLIC, methods
@@ -16,10 +18,9 @@ def extension():
     require("sphinx")
     sys.path.insert(0, str(DOCS / "_extensions"))
     try:
-        import reference_pages
+        return import_module("reference_pages")
     finally:
         sys.path.remove(str(DOCS / "_extensions"))
-    return reference_pages
 
 
 def test_every_public_name_is_on_one_page():
@@ -51,7 +52,8 @@ def test_the_tables_of_the_command_line_have_every_option():
     from deltaprop.cli.app import app
 
     reference_pages = extension()
-    commands = get_command(app).commands
+    group: Any = get_command(app)
+    commands = group.commands
     assert set(commands) >= {"train", "sweep", "predict", "evaluate", "gradcheck", "doctor"}
     for command in commands.values():
         rows = [row for group in reference_pages.options_of(command).values() for row in group]
