@@ -28,6 +28,7 @@ extensions = [
     "benchmark_tables",
     "house_drawing",
     "source_pages",
+    "reference_pages",
     "chinese_lecture",
 ]
 exclude_patterns = ["_build", "zh", "locales", "examples", "gallery/**/*.md5", "**/README.md"]
@@ -45,7 +46,14 @@ copybutton_only_copy_prompt_lines = True
 # The reference
 autosummary_generate = True
 autodoc_typehints = "none"  # the docstrings say it
-numpydoc_show_class_members = False
+numpydoc_show_class_members = False  # the template of a class lists what this package defines
+numpydoc_xref_param_type = True
+numpydoc_xref_ignore = "all"  # types that are no names of ours stay text
+default_role = "py:obj"  # `name` in a docstring is a link where there is such a name, else code
+maximum_signature_line_length = 88
+toc_object_entries_show_parents = "hide"
+smartquotes = False  # "sigmoid" is what one types, and --plain an option
+python_display_short_literal_types = True
 
 # The gallery: every example is run, and one that fails fails the build.
 sphinx_gallery_conf = {
