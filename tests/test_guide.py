@@ -1,6 +1,6 @@
 """The pages of docs/start and docs/guide: their blocks run as printed, and print what the pages show.
 
-The blocks of a page run in order, in one namespace that is empty at first, in a folder with the data of the page's folder.
+The blocks of a page run in order, in one namespace that is empty at first, in a folder with the tables of docs/start.
 A block of ``text`` below a block is what it prints, or the exception that it raises. In ``console`` blocks a line with
 ``$`` is a command, and lines below it are its output; commands without output are parsed only. ``...`` stands for any
 text, a number may differ by 5 % (compilers and processors round differently), and seconds by anything. Comments in a page:
@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,17 +89,19 @@ def check(shown, printed):
 
 
 def run_python(block, names):
-    """Run a block of Python, and compare what it prints with what the page shows."""
+    """Run a block of Python, and compare what it prints, its warnings first, with what the page shows."""
     code, out = compile(block.text, "<page>", "exec"), io.StringIO()
     try:
-        with redirect_stdout(out):
+        with redirect_stdout(out), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
             exec(code, names)
     except Exception as error:
         if block.shown is None:
             raise
         out.write(f"{type(error).__name__}: {error}")
-    if block.shown is not None:
-        check(block.shown, out.getvalue())
+    told = "".join(f"{warning.category.__name__}: {warning.message}\n" for warning in caught)
+    if block.shown is not None or told:
+        check(block.shown or "", told + out.getvalue())
 
 
 def run_console(block):
@@ -112,7 +115,7 @@ def run_console(block):
                 run(words[1:])
             printed = out.getvalue()
         else:
-            path = os.pathsep.join([str(Path(MPIEXEC).parent)] * bool(MPIEXEC) + [str(Path(sys.executable).parent)])
+            path = os.pathsep.join(str(Path(program).parent) for program in (sys.executable, MPIEXEC) if program)
             done = subprocess.run(
                 command,
                 shell=True,
@@ -139,16 +142,14 @@ def need(packages):
             require(package)
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.stem}")
 def test_blocks_run_as_printed(page, tmp_path, monkeypatch):
     blocks, names = blocks_of(page), {"__name__": "__main__"}
     for block in blocks:
         if block.kind == "python":
             compile(block.text, str(page), "exec")
-    for file in page.parent.iterdir():
-        if file.suffix not in (".md", ".png"):
-            shutil.copy(file, tmp_path)
+    for file in (DOCS / "start").glob("*.csv"):
+        shutil.copy(file, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.setenv("COLUMNS", "80")
