@@ -193,12 +193,14 @@ def test_every_block_is_one_that_a_test_can_run(page):
 def test_every_command_line_parses(page):
     commands = typer.main.get_command(app).commands
     for line, _ in (command for block in blocks_of(page) if block.kind == "console" for command in block.commands):
-        for part in re.split(r"\||&&|;", line):
-            words = shlex.split(part, comments=True)
-            if words and words[0] in ("mpiexec", "srun") and "deltaprop" in words:
-                words = words[words.index("deltaprop") :]
-            if words and Path(words[0]).name == "deltaprop" and not words[1].startswith("--"):
-                commands[words[1]].make_context(words[1], [word for word in words[2:] if word not in "<>"])
+        words = shlex.split(line, comments=True)
+        ends = [place for place, word in enumerate(words) if word in ("|", "&&", "<", ">")]
+        for start, end in zip([-1, *ends], [*ends, len(words)], strict=True):
+            part = words[start + 1 : end]
+            if part[0] in ("mpiexec", "srun") and "deltaprop" in part:
+                part = part[part.index("deltaprop") :]
+            if Path(part[0]).name == "deltaprop" and not part[1].startswith("--"):
+                commands[part[1]].make_context(part[1], part[2:])
 
 
 @pytest.mark.parametrize(("shown", "printed", "same"), [
