@@ -23,6 +23,8 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "benchmark_tables",
+    "house_drawing",
     "source_pages",
     "chinese_lecture",
 ]
@@ -54,6 +56,7 @@ sphinx_gallery_conf = {
     "show_memory": False,
     "show_signature": False,
     "min_reported_time": 0,
+    "write_computation_times": False,
     "plot_gallery": "True",
     "reference_url": {"deltaprop": None},
     "doc_module": ("deltaprop",),

@@ -25,7 +25,7 @@ from pathlib import Path
 import pytest
 import typer
 from conftest import backend_or_skip, require, require_library
-from ranks.mpiexec import MPIEXEC, environment
+from mpiexec import MPIEXEC, environment
 
 from deltaprop.cli import run
 from deltaprop.cli.app import app

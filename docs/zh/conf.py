@@ -28,6 +28,8 @@ html_static_path = [str(DOCS / "_static")]
 html_logo = html_favicon = str(DOCS / "_static" / "logo.svg")
 html_theme_options = _options | {"logo": {"text": "deltaprop", "link": "../../index.html"}}
 html_sidebars = {}
+# Before the scripts of Sphinx, whose priority is 200.
+html_js_files = [("chinese_stemmer.js", {"priority": 100})]
 # What lies outside the lecture is on the site around it.
 source_pages_base = "../"
 intersphinx_disabled_reftypes: list[str] = []
