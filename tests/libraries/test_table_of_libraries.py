@@ -9,7 +9,9 @@ ROOT = Path(__file__).parents[2]
 
 def test_each_library_has_a_row_a_requirement_and_a_test():
     page = (ROOT / "docs/guide/libraries.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| \[([\w-]+)\]\(https://[^)]+\) \| .+ \| \[test\]\(\.\./\.\./(.+?)\) \| [\d.]+ \|$", page, re.M)
+    rows = re.findall(
+        r"^\| \[([\w-]+)\]\(https://[^)]+\) \| .+ \| \[test\]\(\.\./\.\./(.+?)\) \| [\d.]+ \|$", page, re.M
+    )
     assert len(rows) == 11
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     required = {re.split(r"[\[>=]", requirement)[0] for requirement in extras["libraries"]}
