@@ -202,7 +202,7 @@ def test_every_block_is_one_that_a_test_can_run(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.stem}")
 def test_every_command_line_parses(page):
-    commands = typer.main.get_command(app).commands
+    commands = typer.main.get_group(app).commands
     for line, _ in (command for block in blocks_of(page) if block.kind == "console" for command in block.commands):
         words = shlex.split(line, comments=True)
         ends = [place for place, word in enumerate(words) if word in ("|", "&&", "<", ">")]
