@@ -90,13 +90,3 @@ def test_the_api_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     exec(tables, {"dp": names["dp"], "frame": new | {"survived": rows % 2}, "new": new})
     assert "sex" in capsys.readouterr().out
     assert names["net"].layer_sizes == (64, 100, 10)
-
-
-def test_the_examples_of_the_page_on_onnx_run(tmp_path, monkeypatch):
-    for package in ("onnx", "onnxruntime", "skl2onnx"):
-        require(package)
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "onnx.md").read_text(encoding="utf-8"), re.DOTALL):
-        exec(block, names)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["iris.onnx", "pipeline.onnx"]

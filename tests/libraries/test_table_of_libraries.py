@@ -1,4 +1,4 @@
-"""The table in docs/libraries.md, the extra `libraries` and these tests name the same libraries."""
+"""The table in docs/guide/libraries.md, the extra `libraries` and these tests name the same libraries."""
 
 import re
 import tomllib
@@ -8,8 +8,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_each_library_has_a_row_a_requirement_and_a_test():
-    page = (ROOT / "docs/libraries.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| \[([\w-]+)\]\(https://[^)]+\) \| .+ \| \[test\]\(\.\./(.+?)\) \| [\d.]+ \|$", page, re.M)
+    page = (ROOT / "docs/guide/libraries.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| \[([\w-]+)\]\(https://[^)]+\) \| .+ \| \[test\]\(\.\./\.\./(.+?)\) \| [\d.]+ \|$", page, re.M
+    )
     assert len(rows) == 11
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     required = {re.split(r"[\[>=]", requirement)[0] for requirement in extras["libraries"]}

@@ -15,7 +15,7 @@ from deltaprop.cli import run
 
 pytestmark = needs_mpi
 
-PAGE = Path(__file__).parents[2] / "docs" / "many_processes.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guide" / "many_processes.md"
 OPTIONS = ["--epochs", "2", "--dtype", "float64", "--hidden", "20", "--no-progress"]
 #: Runs the command as main does; RANK stands for the number of the rank.
 MAIN = """

@@ -94,7 +94,7 @@ def test_columns_that_are_missing_or_new() -> None:
         model.predict({"useful": [1.0], "text": ["a"]})
     with pytest.raises(ValueError, match="but 'noise', 'text' are missing"):
         model.predict({"useful": [1.0]})
-    with pytest.warns(UserWarning, match="X: 'more' is not in the table of training, and left out"):
+    with pytest.warns(UserWarning, match="X: 'more' is not a column of the model, and left out"):
         model.predict(table | {"more": y.tolist()})
     # Where either has no names, columns are taken by their places.
     as_array = np.array([table["useful"], table["noise"], table["text"]], object).T

@@ -369,9 +369,9 @@ class TabularEstimator(SavedTabular):
             raise ValueError(f"X: expected the columns of training, but {', '.join(map(repr, missing))} {verb} missing")
         extra = [name for name in table.columns if name not in {*self._names, self.target_name_}]
         if extra:
-            verb = "is" if len(extra) == 1 else "are"
+            verb, noun = ("is", "a column") if len(extra) == 1 else ("are", "columns")
             warnings.warn(
-                f"X: {', '.join(map(repr, extra))} {verb} not in the table of training, and left out",
+                f"X: {', '.join(map(repr, extra))} {verb} not {noun} of the model, and left out",
                 UserWarning,
                 stacklevel=callers_level(),
             )
