@@ -25,6 +25,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "source_pages",
     "chinese_lecture",
+    "explained_page",
 ]
 exclude_patterns = ["_build", "zh", "locales", "examples", "gallery/**/*.md5", "**/README.md"]
 suppress_warnings = ["config.cache"]

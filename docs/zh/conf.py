@@ -20,6 +20,7 @@ extensions = [
     "sphinx_design",
     "source_pages",
     "chinese_lecture",
+    "explained_page",
 ]
 include_patterns = ["lecture/**"]
 root_doc = "lecture/index"
