@@ -10,7 +10,7 @@ from conf import *  # noqa: E402, F403  (the settings of the site, of which the 
 from conf import html_theme_options as _options  # noqa: E402
 
 language = "zh_CN"
-locale_dirs = ["../locales"]
+locale_dirs = ["locales"]  # beside the pages
 gettext_compact = False
 extensions = [
     "myst_parser",
@@ -27,8 +27,15 @@ root_doc = "lecture/index"
 templates_path = [str(DOCS / "_templates")]
 html_static_path = [str(DOCS / "_static")]
 html_logo = html_favicon = str(DOCS / "_static" / "logo.svg")
-html_theme_options = _options | {"logo": {"text": "deltaprop", "link": "../../index.html"}}
-html_sidebars = {}
+# The pages are listed at the side, as in the other language. Sphinx cannot search Chinese without jieba: no box to search.
+html_theme_options = _options | {
+    "logo": {"text": "deltaprop", "link": "../../index.html"},
+    "navbar_center": [],
+    "navbar_persistent": [],
+    "navbar_end": ["theme-switcher"],
+}
+html_sidebars = {"**": ["lecture_pages.html"]}
+html_search_language = "en"
 # What lies outside the lecture is on the site around it.
 source_pages_base = "../"
 intersphinx_disabled_reftypes: list[str] = []
