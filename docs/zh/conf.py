@@ -43,4 +43,5 @@ intersphinx_disabled_reftypes: list[str] = []
 
 def setup(app):
     """Find the names of the site in the inventory that it has just written."""
-    app.config.intersphinx_mapping = {"site": ("..", app.config.inventory)}
+    if app.config.inventory:
+        app.config.intersphinx_mapping = {"site": ("..", app.config.inventory)}
