@@ -4,8 +4,7 @@ The texts are in ``locales/zh_CN/LC_MESSAGES``, a catalogue a page. ``zh/conf.py
 changed, its catalogue is brought up to date by these two commands, and new messages are translated in it by hand::
 
     python -m sphinx -b gettext -c docs/zh -D language=en docs docs/_build/gettext
-    msgmerge --update --backup=none --no-fuzzy-matching --no-location \\
-        docs/locales/zh_CN/LC_MESSAGES/lecture/PAGE.po docs/_build/gettext/lecture/PAGE.pot
+    msgmerge --update --backup=none --no-fuzzy-matching --no-location PAGE.po PAGE.pot
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ root_doc = "lecture/index"
 templates_path = [str(DOCS / "_templates")]
 html_static_path = [str(DOCS / "_static")]
 html_logo = html_favicon = str(DOCS / "_static" / "logo.svg")
-# The pages are listed at the side, as in the other language. Sphinx cannot search Chinese without jieba: no box to search.
+# The pages are listed at the side, as in the other language. Without jieba Sphinx cannot search Chinese, so there is no
+# box to search.
 html_theme_options = _options | {
     "logo": {"text": "deltaprop", "link": "../../index.html"},
     "navbar_center": [],

@@ -4,6 +4,7 @@ import ast
 import doctest
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -204,7 +205,7 @@ class CountingBackend(NumpyBackend):
 
 def counted_by_formula(sizes):
     """P and Q of the page, and what each pass takes, for one sample."""
-    P = sum(s_in * s_out for s_in, s_out in zip(sizes[:-1], sizes[1:], strict=True))
+    P = sum(s_in * s_out for s_in, s_out in pairwise(sizes))
     Q = sizes[0] * sizes[1]
     return {"evaluation": P, "jvp": 2 * P, "vjp": 2 * P, "gradient": 3 * P - Q, "hvp": 10 * P - 6 * Q}
 
