@@ -5,7 +5,8 @@
 The same float32 arrays and the same mathematics: plain gradient descent over shuffled minibatches of a network with
 sigmoid hidden layers. Everybody's parameters after ten steps are compared with ours first. Epochs of all contestants
 take turns; the medians are compared, and the spread of a ratio is given by its quartiles. The floor is what NumPy takes
-for the matrix products of a step alone. `--write` keeps the figures under benches/results, with a table for the README.
+for the matrix products of a step alone. `--write` keeps the figures under benches/results, from which
+the pages on benchmarks are made.
 """
 
 import argparse
@@ -96,7 +97,7 @@ def _call(contestant: Any) -> Callable[[], None]:
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """Return the table of the README: microseconds a step, ours over the floor, the best peer's over ours."""
+    """Return a table: microseconds a step, ours over the floor, the best peer's over ours."""
     names = [FLOOR, *CONTESTANTS]
     lines = [
         f"| network, minibatch | {' | '.join(names)} | over the floor | best peer / deltaprop |",
@@ -141,7 +142,6 @@ def main() -> None:
             "rows": rows,
         }
         (folder / "peers.json").write_text(json.dumps(result, indent=1) + "\n")
-        (folder / "peers.md").write_text(markdown(rows))
 
 
 if __name__ == "__main__":

@@ -47,9 +47,8 @@ def test_every_formula_of_the_table_has_a_test():
 def test_the_page_of_a_room_names_every_file_in_it(room):
     page = (ROOT / "docs" / "rooms" / f"{room.name}.md").read_text(encoding="utf-8")
     named = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
-    there = [
-        str(path.relative_to(room)) for path in room.rglob("*.*") if path.suffix in (".py", ".cu", ".cuh", ".cpp", ".h")
-    ]
+    kinds = (".py", ".cu", ".cuh", ".cpp", ".h", ".html", ".css", ".js")
+    there = [str(path.relative_to(room)) for path in room.rglob("*.*") if path.suffix in kinds]
     assert sorted(named) == sorted(name for name in there if not name.endswith(("__init__.py", "__main__.py")))
     for part in ("**Doors.**", "## Example: "):
         assert part in page

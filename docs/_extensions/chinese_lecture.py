@@ -40,6 +40,8 @@ def twin(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any],
         context["other_language"] = f"{up}../{pagename}.html" if chinese else f"{up}{FOLDER}/{pagename}.html"
         context["other_language_name"] = "English" if chinese else "中文"
         context["other_language_code"] = "en" if chinese else "zh-CN"
+    if app.config.language == "zh_CN":  # the logo leads to the site's front page, from every folder
+        context["theme_logo"] = context["theme_logo"] | {"link": "../" * (pagename.count("/") + 1) + "index.html"}
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

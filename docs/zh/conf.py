@@ -36,7 +36,8 @@ html_theme_options = _options | {
     "navbar_end": ["theme-switcher"],
 }
 html_sidebars = {"**": ["lecture_pages.html"]}
-html_search_language = "en"
+# Before the scripts of Sphinx, whose priority is 200.
+html_js_files = [("chinese_stemmer.js", {"priority": 100})]
 # What lies outside the lecture is on the site around it.
 source_pages_base = "../"
 intersphinx_disabled_reftypes: list[str] = []

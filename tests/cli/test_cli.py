@@ -202,7 +202,7 @@ def test_divergence_is_exit_status_one(capsys):
     assert "training diverged" in capsys.readouterr().err
 
 
-COMMANDS = ("train", "sweep", "predict", "evaluate", "gradcheck", "weights", "bench", "info", "doctor")
+COMMANDS = ("train", "sweep", "predict", "evaluate", "gradcheck", "explain", "weights", "bench", "info", "doctor")
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=["deltaprop", *COMMANDS])

@@ -76,7 +76,12 @@ def test_what_may_be_handed_in():
 
 
 @pytest.mark.parametrize(("x", "y", "options", "message"), [
-    ([[0, 0], [1, 1]], [0, 1], {}, "x: expected one sample, got 2"),
+    (np.zeros((9, 2)), np.zeros(9, int), {}, "x: expected 1 … 8 samples, got 9"),
+    (np.zeros((0, 2)), np.zeros(0, int), {}, "x: expected at least one sample"),
+    ([0, 0], 1, {"steps": 51}, "steps: expected 0 … 50, got 51"),
+    ([0, 0], 1, {"steps": -1}, "steps: expected a whole number of at least 0, got -1"),
+    ([0, 0], 1, {"learning_rate": 0}, "learning_rate: expected a finite number above 0, got 0"),
+    ([0, 0], 1, {"reduction": "max"}, "reduction: expected one of 'mean', 'sum', got 'max'"),
     ([0, 0, 0], 1, {}, "x: expected 2 features"),
     ([0, 0], 5, {}, "y: expected class labels 0 … 1 .* got 5"),
     ([0, np.nan], 1, {}, r"x: expected finite numbers in float64, got nan at x\[0, 1\]"),
@@ -92,15 +97,11 @@ def test_large_networks_are_refused_with_the_way_out():
         dp.Network([400, 25, 10], backend="numpy").explain(np.zeros(400), 1)
 
 
-def test_a_page_has_every_table(tmp_path, capsys):
+def test_a_notebook_has_every_table(capsys):
     net = dp.Network([2, 3, 2], backend="numpy")
     seen = net.explain([0.5, -1.0], 1, l2=0.5)
-    path = tmp_path / "page.html"
-    seen.save_html(path)
-    page = path.read_text(encoding="utf-8")
-    assert page.startswith("<!DOCTYPE html>")
-    assert seen._repr_html_() in page
-    tables = read_html(page).tables
+    _, html = seen._repr_html_().split("<details><summary>The same numbers as tables</summary>")
+    tables = read_html(html.removesuffix("</details>")).tables
     assert len(tables) == 2 + 3 + 2 + 4  # Θ, layers, δ, Δ and D
     theta, layer, delta, D = tables[0], tables[3], tables[5], tables[8]
     assert theta[0] == ["Θ(1)", "0", "1", "2"]  # the number is a superscript
@@ -108,12 +109,62 @@ def test_a_page_has_every_table(tmp_path, capsys):
         assert [[float(cell) for cell in row[1:]] for row in table[1:]] == pytest.approx(numbers, rel=5e-6)
     assert [float(row[2]) for row in layer[1:]] == pytest.approx(seen.a[1], rel=5e-6)
     assert [float(row[1]) for row in delta[1:]] == pytest.approx(seen.delta[1], rel=5e-6)
-    assert f"J = {seen.cost:.9g}" in page
-    with pytest.raises(OSError, match=r"cannot write /nowhere/page\.html"):
-        seen.save_html("/nowhere/page.html")
+    assert f"J = {seen.cost:.9g}" in html
 
 
-def test_an_explanation_in_markdown_is_the_same_page(capsys):
+def test_layers_too_wide_for_a_page_are_tables(tmp_path, capsys):
+    seen = dp.Network([2, 9, 16], backend="numpy").explain([0.5, -1.0], 1)
+    assert len(read_html(seen._repr_html_()).tables) == 2 + 3 + 2 + 4
+    with pytest.raises(
+        ValueError, match=r"page: expected at most 12 layers of at most 8 units, .* got \[2, 9, 16\]; the tables"
+    ):
+        seen.save_html(tmp_path / "page.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_explanation_in_markdown_is_the_same_in_a_notebook(capsys):
     net = dp.Network([2, 3, 2], backend="numpy")
     table, markdown = (net.explain([0.5, -1.0], 1, format=format) for format in ("table", "markdown"))
     assert table._repr_html_() == markdown._repr_html_()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_several_samples_are_rows(backend, rng, capsys, reduction):
+    net = dp.Network([3, 4, 2], hidden_activation="tanh", loss="squared_error", backend=backend)
+    X, Y = rng.standard_normal((3, 3)), rng.standard_normal((3, 2))
+    seen = net.explain(X, Y, 0.5, "absolute", reduction=reduction)
+    W, b = ([net.backend.to_numpy(each) for each in arrays] for arrays in (net.weights, net.biases))
+    J, D_W, D_b, deltas = reference.cost_and_gradient(
+        W, b, net.activations, "squared_error", X, Y, l2=0.5, l2_scaling="absolute", reduction=reduction
+    )
+    passes = [reference.forward(W, b, net.activations, x) for x in X]
+    assert seen.cost == pytest.approx(J, rel=1e-12)
+    for l in range(2):
+        a = [a[l] for _, a in passes]
+        assert np.allclose(seen.a[l], a, rtol=1e-12)
+        assert np.allclose(seen.z[l], [z[l] for z, _ in passes], rtol=1e-12)
+        assert np.allclose(seen.delta[l], deltas[l], rtol=1e-12)
+        assert np.allclose(seen.Delta[l], sum(np.outer(deltas[l][i], [1, *a[i]]) for i in range(3)), rtol=1e-11)
+        assert np.allclose(seen.D[l], np.column_stack([D_b[l], D_W[l]]), rtol=1e-11)
+    assert seen.y.shape == (3, 2)
+    text = str(seen)
+    assert f"J = {seen.cost:.9g}, squared_error + 0.5/2 Σ W², {reduction} over 3 samples" in text
+    assert (
+        "D^(1) = ∂J/∂Θ^(1) = Δ^(1)" + ("/m + 0.5 [0, W^(1)], m = 3" if reduction == "mean" else " + 0.5 [0, W^(1)]\n")
+        in text
+    )
+    header = text.splitlines().index("δ^(2) = (W^(2))ᵀ δ^(3) ⊙ g′(z^(2)), one row a sample") + 2
+    rows = [line.strip("│").split("│") for line in text.splitlines()[header : header + 5]]
+    assert [cell.strip() for cell in rows[0]] == ["δ^(2)", "1", "2", "3", "4"]
+    shown = [[float(cell) for cell in row[1:]] for row in rows[2:]]
+    assert np.allclose(shown, deltas[0], rtol=6e-6)
+    titles = [section.title for section in seen.sections if section.step == "Forward"]
+    assert [title.split(" = ")[0] for title in titles] == [
+        "Layer 1, the input: a^(1)", "Layer 2: z^(2)", "a^(2)", "g′(z^(2))", "Layer 3: z^(3)", "a^(3)", "g′(z^(3))", "y",
+    ]  # fmt: skip
+
+
+def test_labels_of_as_many_samples_as_classes():
+    net = dp.Network([2, 3, 2], backend="numpy", loss="categorical_cross_entropy")
+    assert net.explain([[0, 1], [2, 3]], [0, 1]).y.tolist() == [[1, 0], [0, 1]]
+    assert repr(net.explain([[0, 1], [2, 3]], [0, 1])).startswith("<Explanation of 2 samples: ")

@@ -1,6 +1,7 @@
 """A notebook that is run shows each result once: one table, one page, one picture, one line of progress."""
 
 import sys
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ DRAWING = """
 from matplotlib import pyplot as plt
 curve = dp.History(cost=[2.0, 1.0])
 """
+FRAME = '<iframe title="One sample through a network 2 → 3 → 2" sandbox="allow-scripts" '
 #: Cells, and a text that their one output of HTML has.
 SHOWN = {
     "net": "<td>75</td>",
@@ -44,9 +46,10 @@ SHOWN = {
     "dp.check_gradient(net, X[:5], y[:5])": "Gradient check",
     "dp.accumulate([np.sin], [np.cos], 0.5)": "The chain rule, forward mode",
     "net.cost_and_gradient(X, y)[1]": "Weights and biases: 4 → 9 → 3",
-    "tiny.explain([0.5, -1.0], 1)": "One sample through a network 2 → 3 → 2",
-    "explanation = tiny.explain([0.5, -1.0], 1)": "One sample through a network 2 → 3 → 2",
-    "explanation": "One sample through a network 2 → 3 → 2",
+    "tiny.explain([0.5, -1.0], 1)": FRAME,
+    "explanation = tiny.explain([0.5, -1.0], 1)": FRAME,
+    "explanation": FRAME,
+    "net.explain(X[0], y[0], steps=0)": "<h3>One sample through a network 4 → 9 → 3</h3>",
     SEARCH: "candidate 2/2",
     "sweep": "Results of 2 candidates on 2 splits",
 }
@@ -86,6 +89,9 @@ def test_a_cell_shows_a_result_once(outputs: dict[str, list[Any]], cell: str) ->
     assert output.output_type in ("execute_result", "display_data")
     html = output.data["text/html"]
     assert SHOWN[cell] in html
+    if SHOWN[cell] == FRAME:
+        assert "J = " in output.data["text/plain"]
+        _, html = html.split("</iframe>")
     if cell != "sweep":  # which has scikit-learn's diagram
         read_html(html)
 
@@ -193,4 +199,6 @@ def test_a_bar_is_not_drawn_with_every_step(shell: Shell, monkeypatch: pytest.Mo
 def test_a_page_is_saved_from_a_notebook_too(shell: Shell, tmp_path: Path) -> None:
     seen = dp.Network([2, 3, 2], backend="numpy").explain([0.5, -1.0], 1)
     seen.save_html(tmp_path / "page.html")
-    assert shell.shown[0]["text/html"] in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert shell.shown[0]["text/plain"] == str(seen)
+    framed = escape((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert f'srcdoc="{framed}"></iframe>' in shell.shown[0]["text/html"]

@@ -12,6 +12,7 @@ from deltaprop import __version__
 from deltaprop.cli.options import (
     Backend,
     EvaluateOptions,
+    ExplainOptions,
     Model,
     PredictOptions,
     SweepOptions,
@@ -131,6 +132,23 @@ def gradcheck(
     typer.echo(str(check))
     if not check.passed:
         raise typer.Exit(1)
+
+
+@app.command()
+@with_options(ExplainOptions)
+def explain(options: ExplainOptions) -> None:
+    """Show backpropagation in numbers: as tables, or as a page that steps through both passes and training steps."""
+    require_one_process()
+    from deltaprop.cli.explain import explain as run
+
+    if options.out is not None:
+        check_writable(options.out)
+    explained = run(options)
+    if options.out is None:
+        typer.echo(str(explained))
+    else:
+        explained.save_html(options.out)
+        typer.echo(f"page        {options.out}")
 
 
 @app.command()

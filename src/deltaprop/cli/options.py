@@ -197,6 +197,36 @@ class EvaluateOptions:
     backend: Backend = "auto"
 
 
+@dataclass(frozen=True)
+class ExplainOptions:
+    """Options of ``deltaprop explain``."""
+
+    model: Annotated[
+        str | None, typer.Argument(help="A file with a network; by default one with random parameters.")
+    ] = None
+    out: Annotated[str | None, typer.Option(help="Page to write: FILE.html; without it, tables are printed.")] = None
+    layers: Annotated[str, typer.Option(help="Widths of all layers, at most 8 for a page and 16 for tables.")] = "2,3,1"
+    activation: Annotated[str, typer.Option(help="Hidden activation.")] = "sigmoid"
+    output_activation: Annotated[str | None, typer.Option(help="By default the one that suits the loss.")] = None
+    loss: Annotated[str, typer.Option(help="Loss.")] = "binary_cross_entropy"
+    output_error: Annotated[str, typer.Option(help="exact, or simplified: δ of the squared error without g′.")] = (
+        "exact"
+    )
+    l2: Annotated[float, typer.Option(help="λ of the penalty λ/(2m) Σ W².")] = 0.0
+    x: Annotated[
+        str | None, typer.Option(help="The inputs, such as 0.5,-1, with ';' between samples; random by default.")
+    ] = None
+    y: Annotated[
+        str | None, typer.Option(help="The targets in the same way, or a class a sample; random by default.")
+    ] = None
+    samples: Annotated[int, typer.Option(help="How many random samples, 1 … 8.")] = 4
+    steps: Annotated[int, typer.Option(help="Training steps on the page, 0 … 50.")] = 20
+    lr: Annotated[float, typer.Option(help="Learning rate of these steps.")] = 0.5
+    seed: Annotated[int, typer.Option(help="Decides random parameters and samples.")] = 0
+    backend: Backend = "auto"
+    given: frozenset[str] = frozenset()
+
+
 def with_options(kind: Callable[..., Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
     """Let a function of one data class be called with its fields, so that typer makes an option of each.
 

@@ -1,4 +1,4 @@
-"""One sample's way through a small network and back, with a name for every number of the derivation."""
+"""A few samples' way through a small network and back, with a name for every number of the derivation."""
 
 from __future__ import annotations
 
@@ -8,22 +8,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from html import escape
 from itertools import groupby
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
-from deltaprop.backends import Array
-from deltaprop.backends.array_types import Floats
+import numpy as np
+
+from deltaprop.arguments import check_number, check_whole_number
+from deltaprop.backends import Array, backend_of
+from deltaprop.backends.array_types import ArrayLike
 from deltaprop.derivation.backprop import Objective
-from deltaprop.derivation.derivatives import MatrixDerivatives
 from deltaprop.derivation.state import NetworkState
 from deltaprop.files.atomic_file import write_atomically
-from deltaprop.reports.html_table import html_output, html_page, html_table
+from deltaprop.lecture import explained_page
+from deltaprop.lecture.descent import MOST_STEPS, Start
+from deltaprop.lecture.passes import Matrix, Passes, both_passes, number
+from deltaprop.reports.html_table import html_output, html_table
 from deltaprop.reports.notebook import ShownOnce
 from deltaprop.reports.text_table import Table
+from deltaprop.training.data_door import DataDoor
 
-Matrix: TypeAlias = Floats
 Format: TypeAlias = Literal["table", "markdown"]
-#: A layer wider than this makes a table that nobody reads.
-WIDEST = 16
+#: A layer wider than this makes a table that nobody reads, and more samples than this as well.
+WIDEST, MOST_SAMPLES = 16, 8
 
 
 @dataclass(frozen=True)
@@ -47,30 +52,34 @@ class Section:
 
 @dataclass(frozen=True, repr=False)
 class Explanation(ShownOnce):
-    """Every quantity of one forward and one backward pass over one sample; ``str()`` gives them as tables.
+    """Every quantity of one forward and one backward pass; ``str()`` gives them as tables, `save_html` as a page.
+
+    Arrays of one sample have no axis of samples: shapes with m are those of several samples, one a row.
 
     Parameters
     ----------
     Theta : list of array, (s_{l+1}, 1 + s_l)
         Θ^(l) = [b^(l), W^(l)].
-    a : list of array, (s_l,)
+    a : list of array, (s_l,) or (m, s_l)
         The outputs a^(1) … a^(L) of the layers; a^(1) is x.
-    z : list of array, (s_l,)
+    z : list of array, (s_l,) or (m, s_l)
         The inputs z^(2) … z^(L) of the activations.
-    slope : list of array, (s_l,), or None
+    slope : list of array, (s_l,) or (m, s_l), or None
         The derivatives g′(z^(2)) … g′(z^(L)); None for a softmax layer, whose derivative is a matrix.
-    delta : list of array, (s_l,)
-        The errors δ^(2) … δ^(L).
+    delta : list of array, (s_l,) or (m, s_l)
+        The errors δ^(2) … δ^(L), of each sample by itself.
     Delta : list of array, (s_{l+1}, 1 + s_l)
-        Δ^(l) = δ^(l+1) [1; a^(l)]ᵀ, the bias in column 0.
+        Δ^(l) = δ^(l+1) [1; a^(l)]ᵀ, the bias in column 0, summed over the samples.
     D : list of array, (s_{l+1}, 1 + s_l)
-        ∂J/∂Θ^(l) = Δ^(l)/m + λ/m [0, W^(l)], m = 1.
-    y : array, (s_L,)
+        ∂J/∂Θ^(l) = Δ^(l)/m + λ/m [0, W^(l)], or as the conventions of `Network.cost` have it.
+    y : array, (s_L,) or (m, s_L)
         The target.
     cost : float
-        The cost J of this sample, with the penalty.
+        The cost J, with the penalty.
     sections : list of Section
         The headings and tables, in the order in which their numbers are computed.
+    start : Start
+        Where the training steps of the page begin; they are computed when the page is made.
     format : {"table", "markdown"}
         How they are written as text.
     """
@@ -85,6 +94,7 @@ class Explanation(ShownOnce):
     y: Matrix
     cost: float
     sections: list[Section]
+    start: Start
     format: Format = "table"
 
     @property
@@ -100,7 +110,9 @@ class Explanation(ShownOnce):
         return "\n\n".join(parts)
 
     def save_html(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to one HTML page, which needs no other file; all or nothing.
+        """Write a page that steps through both passes and the update, unit by unit, for up to 50 training steps.
+
+        It is one HTML file of less than 300 kB that needs no other file and no network; all or nothing.
 
         Parameters
         ----------
@@ -109,19 +121,29 @@ class Explanation(ShownOnce):
 
         Raises
         ------
+        ValueError
+            If a layer has more than 8 units, or there are more than 12 layers.
         OSError
             If it cannot be written; a file that was there stays whole.
         """
-        write_atomically(path, html_page(self._title, self._repr_html_()).encode())
+        write_atomically(path, explained_page.page(self._title, self.start).encode())
 
     @property
     def _title(self) -> str:
-        return f"One sample through a network {' → '.join(str(len(a)) for a in self.a)}"
+        samples = "One sample" if self.y.ndim == 1 else f"{len(self.y)} samples"
+        return f"{samples} through a network {' → '.join(str(a.shape[-1]) for a in self.a)}"
 
     def __str__(self) -> str:
         return self.text
 
     def _repr_html_(self) -> str:
+        """Show the page in a frame, with the tables below it; the tables alone, where there is no such page."""
+        if not explained_page.is_possible(self.start.network):
+            return self._tables()
+        framed = explained_page.frame(self._title, self.start)
+        return f"{framed}<details><summary>The same numbers as tables</summary>{self._tables()}</details>"
+
+    def _tables(self) -> str:
         parts = [f"<h3>{escape(self._title)}</h3>"]
         for step, sections in groupby(self.sections, key=lambda section: section.step):
             columns = (f"<div><h5>{_formulas(escape(each.title))}</h5>{_table(each.table)}</div>" for each in sections)
@@ -129,58 +151,123 @@ class Explanation(ShownOnce):
         return html_output(*parts)
 
     def __repr__(self) -> str:
-        return f"<Explanation of one sample: a^(L) = {self.a[-1]}, J = {self.cost:.6g}>"
+        samples = "one sample" if self.y.ndim == 1 else f"{len(self.y)} samples"
+        return f"<Explanation of {samples}: a^(L) = {self.a[-1]}, J = {self.cost:.6g}>"
 
 
-def explain(network: NetworkState, X: Array, Y: Array, objective: Objective, format: Format) -> Explanation:
-    """Explain both passes over one sample, X : (1, s_1), Y : (1, s_L), trusted arrays of the network's backend."""
-    backend, host = network.backend, network.backend.to_numpy
-    unpenalised = MatrixDerivatives(network, X, Y, Objective())
-    _, gradient = unpenalised.cost_and_gradient()
-    work, Delta = unpenalised.work, [host(theta) for theta in gradient.thetas]
-    if objective.penalty(1):
-        backend.add_l2_gradient(network.flat_weights, objective.penalty(1), gradient.flat_weights)
-    a, z, delta = ([host(array)[0] for array in arrays] for arrays in (work.A, work.Z, work.delta))
-    J, y, D = objective.total(network, unpenalised.cost, 1), host(Y)[0], [host(theta) for theta in gradient.thetas]
-    slope = [_slope(network, g, Z) for g, Z in zip(network.activations, work.Z, strict=True)]
-    Theta = [host(theta) for theta in network.thetas]
-    explanation = Explanation(Theta, a, z, slope, delta, Delta, D, y, J, sections=[], format=format)
-    return replace(explanation, sections=list(_sections(network, explanation, objective)))
+def explain(
+    network: NetworkState,
+    x: ArrayLike,
+    y: ArrayLike,
+    objective: Objective,
+    *,
+    learning_rate: float = 0.5,
+    steps: int = 20,
+    format: Format = "table",
+) -> Explanation:
+    """Explain both passes over one sample or several: what `Network.explain` shows, with its arguments and errors."""
+    if format not in get_args(Format):
+        raise ValueError(f"format: expected 'table' or 'markdown', got {format!r}")
+    if max(network.layer_sizes) > WIDEST:
+        raise ValueError(
+            f"explain: expected layers of at most {WIDEST} units, as every number is printed, got "
+            f"{list(network.layer_sizes)}; forward, deltas and cost_and_gradient give the same as arrays"
+        )
+    learning_rate = check_number("learning_rate", learning_rate, above=0.0)
+    steps = check_whole_number("steps", steps, least=0)
+    if steps > MOST_STEPS:
+        raise ValueError(f"steps: expected 0 … {MOST_STEPS}, got {steps}")
+    with network.backend.scope():
+        X, Y = _data(network, x, y)
+        start = Start(network, X, Y, objective, learning_rate, steps)
+        return _explained(network, start, format)
 
 
-def _slope(network: NetworkState, activation: str, Z: Array) -> Matrix | None:
-    if activation == "softmax":
-        return None
-    out = network.backend.empty(Z.shape, network.dtype)
-    network.backend.activation_gradient(activation, Z, out)
-    slope: Matrix = network.backend.to_numpy(out)[0]
-    return slope
+def _data(network: NetworkState, x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+    """Check and convert samples and targets; one of them may come without the axis of samples."""
+    door = DataDoor(network)
+    if np.ndim(x) == 1:
+        x = _one_row(x)
+    samples = len(door.inputs(x, "x"))
+    if samples > MOST_SAMPLES:
+        raise ValueError(f"x: expected 1 … {MOST_SAMPLES} samples, got {samples}")
+    if np.ndim(y) == 0 or (samples == 1 and np.ndim(y) == 1 and len(y) == network.layer_sizes[-1] > 1):
+        y = _one_row(y)
+    return door.data(x, y, "x", "y")
 
 
-def _sections(network: NetworkState, seen: Explanation, objective: Objective) -> Iterator[Section]:
+def _one_row(value: ArrayLike) -> ArrayLike:
+    """Make a matrix of one sample; an array stays of its kind."""
+    return value[None] if backend_of(value) else [value]
+
+
+def _explained(network: NetworkState, start: Start, format: Format) -> Explanation:
+    """Run both passes, and name and write their numbers."""
+    passes, _ = both_passes(network, start.X, start.Y, start.objective)
+    explanation = Explanation(
+        Theta=passes.Theta,
+        a=_samples(passes.a),
+        z=_samples(passes.z),
+        slope=[None if slope is None else _samples([slope])[0] for slope in passes.slope],
+        delta=_samples(passes.delta),
+        Delta=passes.Delta,
+        D=passes.D,
+        y=_samples([passes.y])[0],
+        cost=passes.cost,
+        sections=[],
+        start=start,
+        format=format,
+    )
+    return replace(explanation, sections=list(_sections(network, passes, start.objective)))
+
+
+def _samples(arrays: list[Matrix]) -> list[Matrix]:
+    """Leave out the axis of samples where there is one sample."""
+    return [array[0] if len(array) == 1 else array for array in arrays]
+
+
+def _sections(network: NetworkState, seen: Passes, objective: Objective) -> Iterator[Section]:
     """Yield the parts of the two passes, in the order in which they are computed."""
-    L = len(network.layer_sizes)
+    L, m = len(network.layer_sizes), len(seen.y)
+    rows = "" if m == 1 else ", one row a sample"
     for l, theta in enumerate(seen.Theta, start=1):
         yield Section("Parameters", f"Θ^({l}) = [b^({l}), W^({l})], the bias in column 0", _matrix(theta, f"Θ^({l})"))
-    yield Section("Forward", "Layer 1, the input: a^(1) = x", _columns({"a^(1)": seen.a[0]}))
+    yield from _layer("Forward", f"Layer 1, the input: a^(1) = x{rows}", {"a^(1)": seen.a[0]})
     for l in range(2, L + 1):
         g = network.activations[l - 2]
         columns = {f"z^({l})": seen.z[l - 2], f"a^({l})": seen.a[l - 1], f"g′(z^({l}))": seen.slope[l - 2]}
         if l == L:
             columns["y"] = seen.y
         formula = f"z^({l}) = W^({l - 1}) a^({l - 1}) + b^({l - 1}), a^({l}) = g(z^({l})), g = {g}"
-        yield Section("Forward", f"Layer {l}: {formula}", _columns(columns))
-    penalty = objective.penalty(1)
+        yield from _layer("Forward", f"Layer {l}: {formula}{rows}", columns)
+    penalty = objective.penalty(m)
     decay = f" + {penalty:g}/2 Σ W²" if penalty else ""
     loss = network.loss if isinstance(network.loss, str) else "a pair of functions"
-    yield Section("Cost", f"J = {seen.cost:.9g}, {loss}{decay}", None)
+    share = "" if m == 1 else f", {'mean' if objective.reduction == 'mean' else 'sum'} over {m} samples"
+    yield Section("Cost", f"J = {seen.cost:.9g}, {loss}{decay}{share}", None)
     for l in range(L, 1, -1):
-        yield Section("Backward", _delta_formula(network, l), _columns({f"δ^({l})": seen.delta[l - 2]}))
+        yield from _layer("Backward", f"{_delta_formula(network, l)}{rows}", {f"δ^({l})": seen.delta[l - 2]})
+    mean = f"/m{{}}, m = {m}" if m == 1 or objective.reduction == "mean" else "{}"
     for l in range(1, L):
         Delta, D = _matrix(seen.Delta[l - 1], f"Δ^({l})"), _matrix(seen.D[l - 1], f"D^({l})")
-        yield Section("Gradient", f"Δ^({l}) = δ^({l + 1}) [1; a^({l})]ᵀ, the bias in column 0", Delta)
+        sum_of = "" if m == 1 else "Σ "
+        yield Section("Gradient", f"Δ^({l}) = {sum_of}δ^({l + 1}) [1; a^({l})]ᵀ, the bias in column 0", Delta)
         decay = f" + {penalty:g} [0, W^({l})]" if penalty else ""
-        yield Section("Gradient", f"D^({l}) = ∂J/∂Θ^({l}) = Δ^({l})/m{decay}, m = 1", D)
+        yield Section("Gradient", f"D^({l}) = ∂J/∂Θ^({l}) = Δ^({l}){mean.format(decay)}", D)
+
+
+def _layer(step: str, title: str, columns: dict[str, Matrix | None]) -> Iterator[Section]:
+    """Yield a layer's quantities, (m, s_l): as columns of one table, or of several samples as a table each."""
+    if all(values is None or len(values) == 1 for values in columns.values()):
+        yield Section(step, title, _columns({name: None if v is None else v[0] for name, v in columns.items()}))
+        return
+    for name, values in columns.items():
+        if values is not None:
+            table = Table([name, *(str(i + 1) for i in range(values.shape[1]))])
+            for i, row in enumerate(values):
+                table.add(str(i + 1), *map(number, row))
+            yield Section(step, title or name, table)
+            title = ""  # which stands above the first
 
 
 def _table(table: Table | None) -> str:
@@ -212,7 +299,7 @@ def _columns(columns: dict[str, Matrix | None]) -> Table:
     table = Table(["unit", *columns])
     units = max(len(values) for values in columns.values() if values is not None)
     for i in range(units):
-        table.add(str(i + 1), *("–" if values is None else _number(values[i]) for values in columns.values()))
+        table.add(str(i + 1), *("–" if values is None else number(values[i]) for values in columns.values()))
     return table
 
 
@@ -220,9 +307,5 @@ def _matrix(values: Matrix, name: str) -> Table:
     """Make a table with one row a unit of the layer above and one column an input of it; the bias is input 0."""
     table = Table([name, *map(str, range(values.shape[1]))])
     for i, row in enumerate(values):
-        table.add(str(i + 1), *map(_number, row))
+        table.add(str(i + 1), *map(number, row))
     return table
-
-
-def _number(value: float) -> str:
-    return f"{float(value):.6g}"

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, get_args
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from deltaprop.arguments import check_whole_number
-from deltaprop.backends import backend_of
 from deltaprop.backends.array_types import ArrayLike
 from deltaprop.backends.device_scope import methods_on_its_device
-from deltaprop.derivation.backprop import L2Scaling, Objective
+from deltaprop.derivation.backprop import L2Scaling, Objective, Reduction
 from deltaprop.derivation.state import NetworkState
 from deltaprop.reports.plotting import plot_weights
-from deltaprop.training.data_door import DataDoor
 
 if TYPE_CHECKING:  # not at start-up, for those who do without
     from deltaprop.lecture.explanation import Explanation, Format
@@ -58,53 +54,59 @@ class ShownNetwork(SummarizedNetwork):
         l2: float = 0.0,
         l2_scaling: L2Scaling = "per_sample",
         *,
+        reduction: Reduction = "mean",
+        learning_rate: float = 0.5,
+        steps: int = 20,
         format: Format = "table",
     ) -> Explanation:
-        """Print and return every z, a, g′(z), δ, Δ and D of one sample: a small network's derivation in numbers.
+        """Print and return every z, a, g′(z), δ, Δ and D of up to 8 samples: a small network's derivation in numbers.
+
+        A notebook shows a page instead, which goes through them step by step, and on to the next training steps;
+        ``save_html`` writes it to a file. The network itself is not trained.
 
         Parameters
         ----------
-        x : array_like, (s_1,) or (1, s_1)
-            One sample.
-        y : array_like, (s_L,) or (1, s_L), or a class label
-            Its target.
+        x : array_like, (s_1,) or (m, s_1)
+            One sample, or up to 8.
+        y : array_like, (s_L,) or (m, s_L), or class labels, () or (m,)
+            The targets.
         l2 : float, default 0.0
-            As for `cost`, with m = 1.
+            As for `cost`.
         l2_scaling : {"per_sample", "absolute"}
-            As for `cost`, with m = 1.
+            As for `cost`.
+        reduction : {"mean", "sum"}
+            As for `cost`.
+        learning_rate : float, default 0.5
+            The η of the page's update Θ := Θ − η D, which is plain gradient descent on these samples.
+        steps : int, default 20
+            How many training steps the page goes on for, 0 … 50. They are computed when a page is made, and the page
+            keeps fewer where it would be 300 kB or more, or J overflows.
         format : {"table", "markdown"}
-            How it is printed on standard output. A notebook shows "table" as HTML instead.
+            How it is printed on standard output. A notebook shows "table" as the page, or as tables where a layer has
+            more than 8 units or there are more than 12 layers.
 
         Returns
         -------
         Explanation
-            All of it as arrays; ``str()`` is what was printed, ``save_html("page.html")`` writes it as a page.
+            All of it as arrays; ``str()`` is what was printed, ``save_html("page.html")`` writes the page.
 
         Raises
         ------
         ValueError, TypeError
-            As `cost`; also if there is more than one sample, a layer is wider than 16, or `format` is neither.
+            As `cost`; also if there are more than 8 samples, a layer is wider than 16, or another argument is not one
+            of these.
         """
         from deltaprop.lecture import explanation  # not at start-up, for those who do without
 
-        if format not in get_args(explanation.Format):
-            raise ValueError(f"format: expected 'table' or 'markdown', got {format!r}")
-        if max(self.layer_sizes) > explanation.WIDEST:
-            raise ValueError(
-                f"explain: expected layers of at most {explanation.WIDEST} units, as every number is printed, got "
-                f"{list(self.layer_sizes)}; forward, deltas and cost_and_gradient give the same as arrays"
-            )
-        objective = Objective(l2, l2_scaling)
-        if np.ndim(x) == 1:
-            x = _one_row(x)
-        if np.ndim(y) == 0 or (np.ndim(y) == 1 and len(y) == self.layer_sizes[-1] > 1):
-            y = _one_row(y)
-        door = DataDoor(self)
-        samples = len(door.inputs(x, "x"))
-        if samples != 1:
-            raise ValueError(f"x: expected one sample, got {samples}")
-        inputs, targets = door.data(x, y, "x", "y")
-        explained = explanation.explain(self, inputs, targets, objective, format)
+        explained = explanation.explain(
+            self,
+            x,
+            y,
+            Objective(l2, l2_scaling, reduction),
+            learning_rate=learning_rate,
+            steps=steps,
+            format=format,
+        )
         if format == "markdown":  # which is asked for as text, in notebooks too
             explained.print()
         else:
@@ -144,8 +146,3 @@ class ShownNetwork(SummarizedNetwork):
             asked = "a square" if shape is None else f"{height} × {width}"
             raise ValueError(f"shape: expected (height, width) of images of {inputs} pixels, got {asked}")
         return plot_weights(W, (height, width))
-
-
-def _one_row(value: ArrayLike) -> ArrayLike:
-    """Make a matrix of one sample; an array stays of its kind."""
-    return value[None] if backend_of(value) else [value]

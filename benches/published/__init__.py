@@ -1,0 +1,1 @@
+"""The tables and charts of the pages on benchmarks, made from the files in benches/results."""
