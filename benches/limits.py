@@ -23,6 +23,8 @@ from pathlib import Path
 import numpy as np
 
 import deltaprop as dp
+from deltaprop.cli.plot import save_plot
+from deltaprop.reports.plot_style import GREY, legend_below, look, panels
 
 from .contestants import Case, Ours
 from .cpu_parts import peak
@@ -141,20 +143,18 @@ def neighbour():
 
 def picture(curves, path):
     """Draw seconds a step on logarithmic axes, by minibatch size at the left and by width at the right."""
-    from deltaprop.reports.plotting import pyplot
-
-    figure, axes = pyplot().subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-    for axis, name, allowed in zip(axes, ("minibatch", "width"), (1.05, 2.05), strict=True):
-        for key, curve in curves.items():
-            if key.startswith(name):
-                x, y = list(curve["seconds"]), [1e6 * s for s in curve["seconds"].values()]
-                axis.plot(x, y, marker="o", label=f"{key.partition(', ')[2]}, slope {curve['slope']:.2f}")
-        ratio = np.array(x, float) / x[-1]
-        axis.plot(x, y[-1] * ratio**allowed, "k:", label=f"slope {allowed}")
-        axis.set(xscale="log", yscale="log", xlabel=name, ylabel="µs a step")
-        axis.grid(alpha=0.3)
-        axis.legend()
-    figure.savefig(path)
+    figure, axes = panels(2, (5.0, 3.8))
+    units = {"minibatch": "samples a minibatch", "width": "width of the hidden layers [units]"}
+    for axis, name, allowed in zip(axes, units, (1.05, 2.05), strict=True):
+        own = {key: curve for key, curve in curves.items() if key.startswith(name)}
+        for k, (key, curve) in enumerate(own.items()):
+            x, y = [float(size) for size in curve["seconds"]], [1e6 * s for s in curve["seconds"].values()]
+            axis.plot(x, y, label=f"{key}, slope {curve['slope']:.2f}", **look(k + 3 * (name == "width")))
+        ratio = np.array(x) / x[-1]
+        axis.plot(x, y[-1] * ratio**allowed, ":", color=GREY, label=f"{name}: slope {allowed}")
+        axis.set(xscale="log", yscale="log", xlabel=units[name], ylabel="time of a step [µs]")
+    legend_below(figure, 3)
+    save_plot(figure, str(path))
 
 
 def main():

@@ -1,12 +1,13 @@
 """Compares TabularClassifier and TabularRegressor with boosted trees, forests and other networks on real tables.
 
     env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python -m benches.tabular [--data FOLDER] [--splits 3] [--write]
+    python -m benches.tabular --draw-only
 
 FOLDER holds CSV files and an origins.tsv that names the target and the task of each; scikit-learn's own tables are
 added. Every contestant has its defaults, the same rows, and two threads. Errors are normalised on each split: 0 is the
 best contestant and 1 the constant prediction. `--ablation` compares our recipe with itself, one ingredient changed at a
 time. `--write` keeps all figures in benches/results/tabular.json and draws error against time; with `--name` they go to
-a file of that name, without a picture.
+a file of that name, without a picture. `--draw-only` measures nothing: it draws the kept figures anew.
 """
 
 import argparse
@@ -17,6 +18,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from deltaprop.cli.plot import save_plot
+from deltaprop.reports.plot_style import COLOURS, MARKERS, legend_below, panels
 
 from .machine import machine
 from .tabular_parts.contestants import CONTESTANTS, Prediction, constant, deltaprop, deltaprop_with
@@ -89,24 +93,22 @@ def show(title: str, rows: list[dict[str, Any]]) -> None:
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw the normalised log loss of each contestant against the median time of its fit."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.2), layout="constrained", dpi=150)
-    axes = figure.subplots()
+    figure, (axis,) = panels(1, (7.0, 4.2))
+    others = [row["contestant"] for row in rows if row["contestant"] != "deltaprop"]
     for row in rows:
-        ours = row["contestant"] == "deltaprop"
+        look = {"marker": "*", "markersize": 16, "color": COLOURS[1]}
+        if row["contestant"] != "deltaprop":
+            k = others.index(row["contestant"])
+            rest = [colour for colour in COLOURS if colour != look["color"]]
+            look = {"marker": MARKERS[k % len(MARKERS)], "markersize": 8, "color": rest[k % len(rest)]}
         where = (row["median_seconds"], row["normalised_log_loss"])
-        axes.plot(*where, "o", color="tab:red" if ours else "tab:blue", markersize=9 if ours else 7)
-        axes.annotate(row["contestant"], where, xytext=(8, 4), textcoords="offset points", fontsize=10)
-    axes.set_xscale("log")
-    low, high = axes.get_xlim()
-    axes.set_xlim(low / 1.3, high * 3)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("seconds of a fit (median, two threads)")
-    axes.set_ylabel("log loss or RMSE, normalised:\n0 the best on each table, 1 a constant")
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)
+        axis.plot(*where, linestyle="none", clip_on=False, label=row["contestant"], **look)
+    axis.set(xscale="log", ylim=(0, None), xlabel="time of a fit, median, two threads [s]")
+    axis.set_ylabel("log loss or RMSE, normalised:\n0 the best on each table, 1 a constant")
+    axis.margins(x=0.1)
+    axis.spines[["top", "right"]].set_visible(False)
+    legend_below(figure, 4)
+    save_plot(figure, str(path))
 
 
 def main() -> None:
@@ -117,8 +119,13 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--ablation", action="store_true", help="our recipe, with one ingredient changed at a time")
     parser.add_argument("--write", action="store_true", help="keep the figures and the picture in benches/results")
+    parser.add_argument("--draw-only", action="store_true", help="draw the picture from benches/results/tabular.json")
     parser.add_argument("--name", help="name of the file of figures, without .json")
     options = parser.parse_args()
+    if options.draw_only:
+        kept = json.loads((RESULTS / "tabular.json").read_text())
+        draw(next(iter(kept["summary"].values())), RESULTS / "tabular.png")
+        return
     known = ABLATION if options.ablation else {name: run for name, run in CONTESTANTS.items() if name != "constant"}
     names = options.contestants.split(",") if options.contestants else list(known)
     only = [name for name in options.only.split(",") if name]

@@ -8,6 +8,8 @@ import deltaprop
 
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
+import gallery_order
+
 project = "deltaprop"
 author = "The deltaprop founders"
 copyright = author
@@ -26,6 +28,7 @@ extensions = [
     "benchmark_tables",
     "house_drawing",
     "source_pages",
+    "reference_pages",
     "chinese_lecture",
     "explained_page",
 ]
@@ -44,12 +47,24 @@ copybutton_only_copy_prompt_lines = True
 # The reference
 autosummary_generate = True
 autodoc_typehints = "none"  # the docstrings say it
-numpydoc_show_class_members = False
+numpydoc_show_class_members = False  # the template of a class lists what this package defines
+numpydoc_xref_param_type = True
+numpydoc_xref_ignore = "all"  # types that are no names of ours stay text
+default_role = "py:obj"  # `name` in a docstring is a link where there is such a name, else code
+maximum_signature_line_length = 88
+toc_object_entries_show_parents = "hide"
+smartquotes = False  # "sigmoid" is what one types, and --plain an option
+python_display_short_literal_types = True
 
 # The gallery: every example is run, and one that fails fails the build.
 sphinx_gallery_conf = {
     "examples_dirs": "examples",
     "gallery_dirs": "gallery",
+    "subsection_order": [f"examples/{section}" for section in gallery_order.SECTIONS],
+    "within_subsection_order": "gallery_order.InOrder",
+    "reset_modules": ("matplotlib", "gallery_order.use_style"),
+    "image_srcset": ["2x"],
+    "thumbnail_size": (480, 288),
     "filename_pattern": r"\.py$",
     "abort_on_example_error": True,
     "download_all_examples": False,
@@ -73,7 +88,7 @@ mathjax3_config = {"loader": {"load": ["core", "input/tex", "output/chtml"]}, "o
 html_theme = "pydata_sphinx_theme"
 html_title = "deltaprop"
 html_static_path = ["_static"]
-html_css_files = ["site.css"]
+html_css_files = ["site.css", "gallery.css"]
 html_logo = "_static/logo.svg"
 html_favicon = "_static/logo.svg"
 html_copy_source = False

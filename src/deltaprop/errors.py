@@ -20,7 +20,18 @@ WRAPPERS = ("deltaprop", "sklearn", "joblib")
 
 
 class BackendError(RuntimeError):
-    """A backend is not available here; the message says why and which command installs it."""
+    """A backend is not available here; the message says why and which command installs it.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> try:
+    ...     backend = dp.get_backend("cupy")
+    ... except dp.BackendError as error:  # on a machine without a CUDA device
+    ...     backend = dp.get_backend("numpy")
+    >>> backend.name in ("cupy", "numpy")
+    True
+    """
 
 
 class RowError(Exception):
@@ -91,6 +102,16 @@ class DivergenceError(ArithmeticError):
         The minibatch of that epoch, counted from 1, after which a number was not finite; None if that is unknown.
     layer : int or None
         The layer, 2 … L, of that number; None if that is unknown.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> net = dp.Network([1, 1], loss="squared_error")
+    >>> try:
+    ...     net.fit([[1.0], [1000.0]], [1.0, 2.0], optimizer=dp.SGD(10.0), epochs=200)
+    ... except dp.DivergenceError as error:
+    ...     print(error.learning_rate, error.epoch <= 200, error.history.epochs == error.epoch - 1)
+    10.0 True True
     """
 
     def __init__(
@@ -129,6 +150,16 @@ class ScheduleError(ValueError):
         The epoch for which it was called, counted from 1.
     history : History
         What the epochs before recorded.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> net = dp.Network([1, 1], loss="squared_error")
+    >>> try:
+    ...     net.fit([[1.0]], [2.0], optimizer=dp.SGD(lambda epoch, history: 0.3 - 0.2 * epoch), epochs=5)
+    ... except ValueError as error:
+    ...     print(type(error).__name__, error.epoch, error.history.epochs)
+    ScheduleError 3 2
     """
 
     epoch: int

@@ -47,11 +47,17 @@ def load(path: str | os.PathLike[str], backend: BackendName | Backend = "auto") 
     BackendError
         If the backend cannot be had here.
 
+    See Also
+    --------
+    deltaprop.Network.save : Writes a network.
+    deltaprop.NetworkStack.save : Writes a stack.
+    deltaprop.TabularClassifier.save : Writes a fitted estimator of a table.
+
     Examples
     --------
     >>> import deltaprop as dp
-    >>> dp.Network([2, 3, 1]).save("network.safetensors")  # doctest: +SKIP
-    >>> dp.load("network.safetensors").layer_sizes  # doctest: +SKIP
+    >>> dp.Network([2, 3, 1]).save("network.safetensors")
+    >>> dp.load("network.safetensors").layer_sizes
     (2, 3, 1)
     """
     configuration, tensors = read_model(path)

@@ -92,6 +92,12 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
     BackendError
         If the backend cannot be had here, or has no such precision.
 
+    See Also
+    --------
+    deltaprop.NetworkStack : Many networks, trained at once.
+    deltaprop.MLPClassifier : A network as an estimator of scikit-learn.
+    deltaprop.TabularClassifier : For tables with text, dates and gaps.
+
     Notes
     -----
     Arrays come back as the kind that came in: NumPy for NumPy (and lists, DataFrames), CuPy for CuPy. Methods that only
@@ -242,6 +248,23 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
         -----
         RuntimeWarning
             If no epoch had a number that early stopping could go by.
+
+        See Also
+        --------
+        fit_full_batch : Trains by L-BFGS and its like.
+        deltaprop.NetworkStack.fit : Trains many networks at once.
+        deltaprop.History : What is returned.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from sklearn.datasets import load_digits
+        >>> X, y = load_digits(return_X_y=True)
+        >>> net = dp.Network([64, 32, 10], hidden_activation="relu", loss="categorical_cross_entropy", seed=0)
+        >>> stopping = dp.EarlyStopping(patience=5)
+        >>> history = net.fit(X / 16, y, optimizer=dp.Adam(0.01), epochs=15, validation=0.2, early_stopping=stopping)
+        >>> history.metrics["accuracy"][history.best_epoch - 1] > 0.93
+        True
         """
         together = find_ranks(ranks)
         with ending_all_on_failure(together), ExitStack() as busy:
@@ -341,11 +364,26 @@ class Network(NetworkFunction, SavedNetwork, ShownNetwork, ScoredNetwork):
         RuntimeError
             If another call is training the network.
 
+        See Also
+        --------
+        fit : Trains by minibatches.
+
         Notes
         -----
         The solvers work in float64 on the host, the network in its own dtype on its backend: with float32, a line
         search ends at float32's rounding of J, so ask for no tighter `tol` than some 1e-4 there. scipy's Newton-CG
         ends where the curvature along its direction is below 7e-16, so ask it for no tighter `tol` than some 1e-7.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> net = dp.Network([2, 8, 1], hidden_activation="tanh", seed=3)
+        >>> X, Y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
+        >>> history = net.fit_full_batch(X, Y, l2=1e-3)
+        >>> history.converged, history.epochs < 200
+        (True, True)
+        >>> [round(float(p)) for p in net.predict(X)[:, 0]]
+        [0, 1, 1, 0]
         """
         from deltaprop.training import solvers  # not at start-up, for those who do without
 

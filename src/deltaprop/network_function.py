@@ -66,6 +66,17 @@ class NetworkFunction(NetworkState):
         ------
         ValueError, TypeError
             If X has another shape, holds nan or infinity, or is no array of numbers.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import deltaprop as dp
+        >>> net = dp.Network([2, 3, 1])
+        >>> seen = net.forward([[0.0, 1.0], [1.0, 1.0]])
+        >>> [z.shape for z in seen.z], [a.shape for a in seen.a]
+        ([(2, 3), (2, 1)], [(2, 2), (2, 3), (2, 1)])
+        >>> bool(np.allclose(seen.a[1], dp.sigmoid(seen.z[0])))
+        True
         """
         inputs = self._door.inputs(X)
         work = Workspace(self, inputs.shape[0], backward=False)
@@ -93,6 +104,18 @@ class NetworkFunction(NetworkState):
         ------
         ValueError, TypeError
             As `forward`.
+
+        See Also
+        --------
+        predict_classes : The number of each sample's class.
+        forward : Every z and a on the way.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> net = dp.Network([2, 3, 1], init="zeros")  # all weights are 0, so all outputs are σ(0)
+        >>> net.predict([[0.0, 1.0], [1.0, 1.0]]).tolist()
+        [[0.5], [0.5]]
         """
         outputs = evaluation.predict_as_is(self, X)
         if outputs is not None:
@@ -137,6 +160,19 @@ class NetworkFunction(NetworkState):
         ------
         ValueError, TypeError
             If an argument is not one of these; the message names it.
+
+        Notes
+        -----
+        The cost of a sample is ½ ‖h − y‖² for "squared_error", −Σ [y log h + (1 − y) log(1 − h)] for
+        "binary_cross_entropy", −Σ y log h for "categorical_cross_entropy", and so on: the formulas stand in
+        `deltaprop.derivation.backprop`.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> net = dp.Network([2, 3, 1], init="zeros")  # every output is ½, and the cost of a sample is log 2
+        >>> round(net.cost([[0, 0], [0, 1]], [0, 1]), 6)
+        0.693147
         """
         objective = Objective(l2, l2_scaling, reduction)
         inputs, targets, weights = self._door.samples(X, Y, sample_weight, may_stay=True)
@@ -181,6 +217,28 @@ class NetworkFunction(NetworkState):
         ------
         ValueError, TypeError
             As `cost`.
+
+        See Also
+        --------
+        deltas : The errors δ that the gradient is made of.
+        deltaprop.check_gradient : Compares it with central differences.
+
+        Notes
+        -----
+        ∂J/∂W^(l) = (1/m) (δ^(l+1))ᵀ A^(l) + (λ/m) W^(l) and ∂J/∂b^(l) = (1/m) Σ δ^(l+1). A row of A^(l) or δ^(l+1) is a
+        sample.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> net = dp.Network([2, 1], loss="squared_error", init="zeros")
+        >>> cost, gradient = net.cost_and_gradient([[1.0, 2.0]], [3.0])
+        >>> cost  # ½ (0 − 3)²
+        4.5
+        >>> gradient.weights[0].tolist(), gradient.biases[0].tolist()  # (h − y) x and h − y
+        ([[-3.0, -6.0]], [-3.0])
+        >>> gradient.thetas[0].tolist()
+        [[-3.0, -3.0, -6.0]]
         """
         objective = Objective(l2, l2_scaling, reduction)
         inputs, targets, weights = self._door.samples(X, Y, sample_weight)
@@ -207,6 +265,20 @@ class NetworkFunction(NetworkState):
         ------
         ValueError, TypeError
             As `cost`.
+
+        Notes
+        -----
+        δ^(L) follows from the loss, and δ^(l) = (W^(l))ᵀ δ^(l+1) ⊙ g′(z^(l)).
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> net = dp.Network([2, 3, 1], init="zeros")
+        >>> deltas = net.deltas([[0, 0], [0, 1]], [0, 1])
+        >>> [delta.shape for delta in deltas]
+        [(2, 3), (2, 1)]
+        >>> deltas[-1].tolist()  # a^(3) − y, as every output is ½
+        [[0.5], [-0.5]]
         """
         inputs, targets = self._door.data(X, Y)
         unscaled = MatrixDerivatives(self, inputs, targets, Objective(reduction="sum"))
@@ -238,6 +310,19 @@ class NetworkFunction(NetworkState):
         ------
         ValueError, TypeError
             As `forward`; also if dX has another shape than X.
+
+        See Also
+        --------
+        vjp : Reverse mode.
+        jacobian : The whole matrix.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> net = dp.Network([2, 1], loss="squared_error", init="zeros")
+        >>> net.weights = [[[3.0, 4.0]]]  # h = 3 x_1 + 4 x_2
+        >>> net.jvp([[5.0, 6.0]], [[1.0, -1.0]]).tolist()
+        [[-1.0]]
         """
         inputs = self._door.inputs(X)
         direction = self._door.rows(dX, "dX", inputs.shape[0], self.layer_sizes[0])
@@ -266,6 +351,19 @@ class NetworkFunction(NetworkState):
         ------
         ValueError, TypeError
             As `forward`; also if dY is not (m, s_L).
+
+        See Also
+        --------
+        jvp : Forward mode.
+        jacobian : The whole matrix.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> net = dp.Network([2, 1], loss="squared_error", init="zeros")
+        >>> net.weights = [[[3.0, 4.0]]]  # h = 3 x_1 + 4 x_2
+        >>> net.vjp([[5.0, 6.0]], [[10.0]]).tolist()
+        [[30.0, 40.0]]
         """
         inputs = self._door.inputs(X)
         weights = self._door.rows(dY, "dY", inputs.shape[0], self.layer_sizes[-1])
@@ -294,6 +392,20 @@ class NetworkFunction(NetworkState):
         ------
         ValueError, TypeError
             As `forward`; also if `mode` is not one of these.
+
+        See Also
+        --------
+        jvp : One product with it, by forward mode.
+        vjp : One product with its transpose, by reverse mode.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import deltaprop as dp
+        >>> net, X = dp.Network([3, 4, 2], seed=0), np.eye(3)
+        >>> forward, reverse = net.jacobian(X, mode="forward"), net.jacobian(X, mode="reverse")
+        >>> forward.shape, bool(np.allclose(forward, reverse))
+        ((3, 2, 3), True)
         """
         check_choice("mode", mode, Mode)
         return self._like(X, [derivatives.jacobian(self, self._door.inputs(X), mode)])[0]
@@ -344,6 +456,16 @@ class NetworkFunction(NetworkState):
         Pearlmutter, Fast exact multiplication by the Hessian (1994); the formulas stand in
         `deltaprop.derivation.derivatives`.
         Where an activation has a kink (relu, leaky_relu at 0), its second derivative is taken as 0.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import deltaprop as dp
+        >>> net = dp.Network([2, 1], loss="squared_error", seed=0)
+        >>> X, Y = [[1.0, 2.0], [3.0, 4.0]], [0.0, 1.0]
+        >>> H = np.column_stack([net.hvp(X, Y, v) for v in np.eye(3)])  # of J as a function of w_1, w_2 and b
+        >>> H.round(6).tolist()  # (1/m) Σ [x; 1] [x; 1]ᵀ
+        [[5.0, 7.0, 2.0], [7.0, 10.0, 3.0], [2.0, 3.0, 1.0]]
         """
         objective = Objective(l2, l2_scaling, reduction)
         self._require_exact("hvp")
@@ -428,6 +550,25 @@ def check_gradient(
     ------
     ValueError, TypeError
         If an argument is not one of these.
+
+    See Also
+    --------
+    deltaprop.Network.cost_and_gradient : What is checked.
+    deltaprop.Network.explain : All numbers of one sample.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import deltaprop as dp
+    >>> rng = np.random.default_rng(0)
+    >>> X, Y = rng.normal(size=(5, 3)), rng.integers(2, size=(5, 3))
+    >>> check = dp.check_gradient(dp.Network([3, 5, 3], seed=0), X, Y, l2=1.0)
+    >>> check.passed, check.entries, check.failed
+    (True, 38, [])
+    >>> how = {"output_activation": "sigmoid", "loss": "squared_error", "output_error": "simplified"}
+    >>> simplified = dp.Network([3, 5, 3], **how)
+    >>> dp.check_gradient(simplified, X, Y).passed  # δ^(L) = a − y is not the gradient of the squared error
+    False
     """
     from deltaprop.lecture import gradient_check  # not at start-up, for those who only train
 

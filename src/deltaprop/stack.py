@@ -81,6 +81,12 @@ class NetworkStack(StackFunction, SavedStack, SummarizedNetwork, ScoredStack):
     BackendError
         If the backend cannot be had here, or has no such precision.
 
+    See Also
+    --------
+    deltaprop.Network : One network.
+    deltaprop.SweepCV : A search that trains its candidates as stacks.
+    deltaprop.EnsembleClassifier : A stack as one estimator.
+
     Examples
     --------
     >>> import deltaprop as dp
@@ -164,6 +170,13 @@ class NetworkStack(StackFunction, SavedStack, SummarizedNetwork, ScoredStack):
         ------
         ValueError
             If `dtype` is another one.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> stack = dp.NetworkStack(3, [2, 4, 1])
+        >>> stack.copy(dtype="float32").parameters.dtype
+        dtype('float32')
         """
         result = super().copy(dtype)
         for copied, network in zip(result, self, strict=True):
@@ -261,6 +274,17 @@ class NetworkStack(StackFunction, SavedStack, SummarizedNetwork, ScoredStack):
         RuntimeWarning
             If some members diverged, ended because their schedules failed, or had no number that early stopping could
             go by.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> stack = dp.NetworkStack(3, [4, 8, 3], loss="categorical_cross_entropy", hidden_activation="tanh")
+        >>> rates = [dp.Adam(0.001), dp.Adam(0.01), dp.Adam(0.1)]
+        >>> histories = stack.fit(X - X.mean(axis=0), y, optimizer=rates, l2=[0.0, 0.1, 0.1], epochs=10)
+        >>> histories[0].cost[-1] > histories[1].cost[-1] > histories[2].cost[-1]
+        True
         """
         count = len(self)
         inputs, targets = self._training_data(X, Y)
@@ -335,6 +359,15 @@ class NetworkStack(StackFunction, SavedStack, SummarizedNetwork, ScoredStack):
         -----
         RuntimeWarning
             If some members have diverged.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> stack = dp.NetworkStack(2, [2, 8, 1], hidden_activation="tanh", seeds=[3, 4])
+        >>> X, Y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
+        >>> histories = stack.fit_full_batch(X, Y, l2=[1e-3, 1e-2])
+        >>> [history.converged for history in histories]
+        [True, True]
         """
         histories = []
         with training_of(self):

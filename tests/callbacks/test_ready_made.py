@@ -320,6 +320,13 @@ def test_the_suggestion_for_a_quadratic(scale, rng):
     assert finder.rates[-1] > 2 / largest
 
 
+def test_a_first_minibatch_that_costs_more_is_no_suggestion():
+    finder, rates, costs = LearningRateFinder(), np.geomspace(1e-6, 1.0, 40), np.ones(40)
+    costs[0], costs[20:] = 3.0, 0.1
+    finder._keep(rates, costs)
+    assert rates[19] <= finder.suggestion <= rates[22]
+
+
 def test_costs_of_the_test_are_those_of_single_steps(data):
     """With one minibatch there is one order: step by step by `fit` itself, at each rate."""
     X, y = data

@@ -26,6 +26,21 @@ def install() -> None:
     ------
     RuntimeError
         If the code of the installed scikit-learn is not as expected; then nothing is changed.
+
+    See Also
+    --------
+    uninstall : Undoes it.
+    profile : What has run where.
+
+    Examples
+    --------
+    >>> from deltaprop import accel
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> accel.install()
+    >>> clf = MLPClassifier((8,), solver="lbfgs", random_state=0).fit([[0.0], [1.0], [2.0]], [0, 1, 1])
+    >>> type(clf).__module__.startswith("sklearn"), accel.enabled()
+    (True, True)
+    >>> accel.uninstall()
     """
     from deltaprop.accel.patches import install
 
@@ -33,7 +48,20 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Give scikit-learn's classes their own code back."""
+    """Give scikit-learn's classes their own code back.
+
+    See Also
+    --------
+    install : Lets deltaprop train them.
+
+    Examples
+    --------
+    >>> from deltaprop import accel
+    >>> accel.install()
+    >>> accel.uninstall()
+    >>> accel.enabled()
+    False
+    """
     from deltaprop.accel.patches import uninstall
 
     uninstall()
@@ -46,6 +74,14 @@ def enabled() -> bool:
     -------
     bool
         Whether `install` has been called, and `uninstall` has not been called since.
+
+    Examples
+    --------
+    >>> from deltaprop import accel
+    >>> accel.install()
+    >>> accel.enabled()
+    True
+    >>> accel.uninstall()
     """
     import sys
 
@@ -60,6 +96,17 @@ def profile() -> Profile:
     -------
     Profile
         Printed, it is a table; work in other processes is not in it.
+
+    Examples
+    --------
+    >>> from deltaprop import accel
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> accel.install()
+    >>> accel.profile().clear()
+    >>> clf = MLPClassifier((8,), solver="lbfgs", random_state=0).fit([[0.0], [1.0], [2.0]], [0, 1, 1])
+    >>> sorted((method, who) for kind, method, who in accel.profile().calls)
+    [('fit', 'deltaprop, numpy, full batch')]
+    >>> accel.uninstall()
     """
     from deltaprop.accel.profiling import PROFILE
 

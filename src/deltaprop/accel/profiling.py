@@ -25,6 +25,19 @@ class Profile:
         For each (class, method, reason), how often scikit-learn's own code ran for that reason.
     sent : int
         How many tasks were sent to other processes.
+
+    See Also
+    --------
+    deltaprop.accel.profile : Returns the one of this process.
+
+    Examples
+    --------
+    >>> from deltaprop.accel.profiling import Profile
+    >>> profile = Profile()
+    >>> profile.add("MLPClassifier", "fit", "deltaprop", 0.25)
+    >>> profile.add("MLPClassifier", "fit", "deltaprop", 0.5)
+    >>> profile.calls["MLPClassifier", "fit", "deltaprop"]
+    [2, 0.75]
     """
 
     def __init__(self) -> None:
@@ -38,14 +51,36 @@ class Profile:
         self.sent = 0
 
     def add(self, kind: str, method: str, who: str, seconds: float) -> None:
-        """Count a call."""
+        """Count a call.
+
+        Parameters
+        ----------
+        kind : str
+            The name of the class.
+        method : str
+            The name of the method.
+        who : str
+            Who did the work.
+        seconds : float
+            How long it took.
+        """
         with self._lock:
             entry = self.calls[kind, method, who]
             entry[0] += 1
             entry[1] += seconds
 
     def fell_back(self, kind: str, method: str, reason: str) -> None:
-        """Count a call that scikit-learn's own code does, and log it: the first of its kind at level INFO."""
+        """Count a call that scikit-learn's own code does, and log it: the first of its kind at level INFO.
+
+        Parameters
+        ----------
+        kind : str
+            The name of the class.
+        method : str
+            The name of the method.
+        reason : str
+            Why scikit-learn's own code does it.
+        """
         key = kind, method, reason
         with self._lock:
             self.reasons[key] += 1

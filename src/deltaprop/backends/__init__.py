@@ -74,6 +74,20 @@ def get_backend(name: str | Backend = "auto") -> Backend:
         If no backend has that name.
     BackendError
         If it cannot be had here; the message says why and what to install.
+
+    See Also
+    --------
+    available_backends : The names of those that work here.
+    check_backend : Tries out everything that a backend does.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> backend = dp.get_backend("numpy")
+    >>> backend.name, backend.on_host
+    ('numpy', True)
+    >>> dp.Network([2, 3, 1], backend=backend).backend is backend
+    True
     """
     if isinstance(name, Backend):
         return name
@@ -144,6 +158,16 @@ def available_backends() -> list[str]:
     -------
     list of str
         ``["numpy"]`` or ``["cupy", "numpy"]``.
+
+    See Also
+    --------
+    get_backend : Returns one of them, or says why it cannot be had.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> "numpy" in dp.available_backends()
+    True
     """
     return [name for name in BACKENDS if backend_problem(name) is None]
 

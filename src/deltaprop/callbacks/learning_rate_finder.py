@@ -44,7 +44,7 @@ class LearningRateFinder(Callback):
         The costs, smoothed.
     suggestion : float or None
         The rate at which the smoothed cost falls most steeply over the logarithm of the rate; None where it never
-        falls.
+        falls. The first 1/(1 − smoothing) rates are left out, as their smoothed costs are means over few minibatches.
 
     Raises
     ------
@@ -101,6 +101,18 @@ class LearningRateFinder(Callback):
         ------
         ValueError, TypeError
             As `Network.fit`.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from deltaprop.callbacks import LearningRateFinder
+        >>> net = dp.Network([1, 1], loss="squared_error", seed=0)
+        >>> before = net.copy()
+        >>> finder = LearningRateFinder(lowest=1e-3, highest=1.0, steps=7).find(net, [[0.0], [1.0]], [1.0, 3.0])
+        >>> [round(float(rate), 6) for rate in finder.rates]
+        [0.001, 0.003162, 0.01, 0.031623, 0.1, 0.316228, 1.0]
+        >>> bool((net.parameters == before.parameters).all())
+        True
         """
         kind = type(network)
         if not issubclass(kind, NetworkState):
@@ -150,7 +162,9 @@ class LearningRateFinder(Callback):
         self.suggestion = None
         if end >= 3:
             slope = np.gradient(self.smoothed, np.log(self.rates))
-            steepest = int(slope.argmin())
+            # The first smoothed costs are means over few minibatches, and fall and rise with these.
+            begin = min(round(1.0 / (1.0 - self.smoothing)), end // 2)
+            steepest = begin + int(slope[begin:].argmin())
             if slope[steepest] < 0:
                 self.suggestion = float(self.rates[steepest])
 
@@ -168,6 +182,15 @@ class LearningRateFinder(Callback):
             If matplotlib is not installed; the message names the extra that installs it.
         ValueError
             If there is no curve yet.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from deltaprop.callbacks import LearningRateFinder
+        >>> net = dp.Network([1, 1], loss="squared_error", seed=0)
+        >>> finder = LearningRateFinder(steps=30).find(net, [[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0])
+        >>> figure = finder.plot()  # needs matplotlib
+        >>> figure.savefig("rates.png")
         """
         return plot_rates(self.rates, self.costs, self.smoothed, self.suggestion)
 

@@ -82,33 +82,28 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def _picture(rows: Sequence[dict[str, Any]]) -> Any:
     """Draw throughput against minibatch size, a panel an operation, a line a network, dtype and backend."""
-    from deltaprop.reports.plotting import pyplot
+    from deltaprop.reports.plot_style import legend_below, look, panels
 
     of_networks = [row for row in rows if "network" in row]
     if not of_networks:
         raise ValueError("--plot: expected benchmarks of networks, got none; --only leaves them out")
-    operations = list(dict.fromkeys(row["operation"] for row in of_networks))
+    lines: dict[tuple[str, str, str], dict[str, list[tuple[int, float]]]] = {}
+    for row in of_networks:
+        line = lines.setdefault((row["network"], row["dtype"], row["backend"]), {})
+        line.setdefault(row["operation"], []).append((row["minibatch"], row["samples_a_second"]))
     networks = list(dict.fromkeys(row["network"] for row in of_networks))
-    kinds = list(dict.fromkeys((row["backend"], row["dtype"]) for row in of_networks))
-    styles = ("-", "--", ":", "-.")
-    figure, axes = pyplot().subplots(
-        1, len(operations), figsize=(4.6 * len(operations), 4.2), squeeze=False, sharey=True, layout="constrained"
-    )
-    for axis, operation in zip(axes[0], operations, strict=True):
-        for n, network in enumerate(networks):
-            for kind, style in zip(kinds, styles, strict=False):
-                points = sorted(
-                    (row["minibatch"], row["samples_a_second"])
-                    for row in of_networks
-                    if (row["operation"], row["network"], row["backend"], row["dtype"]) == (operation, network, *kind)
-                )
-                if points:
-                    label = f"{network}, {kind[1]}, {kind[0]}" if axis is axes[0, 0] else None
-                    axis.plot(*zip(*points, strict=True), style, color=f"C{n}", marker=".", label=label)
-        axis.set(xscale="log", yscale="log", xlabel="samples a minibatch", title=operation)
-        axis.grid(alpha=0.3)
-    axes[0, 0].set_ylabel("samples a second")
-    figure.legend(loc="outside lower center", ncols=3, fontsize="small")
+    kinds = list(dict.fromkeys((row["dtype"], row["backend"]) for row in of_networks))
+    operations = list(dict.fromkeys(row["operation"] for row in of_networks))
+    figure, axes = panels(len(operations), columns=2)
+    for axis, operation in zip(axes, operations, strict=True):
+        for (network, *kind), points in lines.items():
+            if operation in points:
+                label = ", ".join((network, *kind))
+                own = look(kinds.index((kind[0], kind[1]))) | {"color": look(networks.index(network))["color"]}
+                axis.plot(*zip(*sorted(points[operation]), strict=True), label=label, **own)
+        axis.set(xscale="log", yscale="log", title=operation)
+        axis.set(xlabel="samples a minibatch", ylabel="samples a second [1/s]")
+    legend_below(figure)
     return figure
 
 

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from deltaprop.files.atomic_file import check_writable, write_atomically
-from deltaprop.reports.plotting import pyplot
+from deltaprop.reports.plot_style import pyplot
 
 
 def check_plot(path: str) -> None:

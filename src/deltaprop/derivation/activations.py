@@ -50,10 +50,25 @@ def sigmoid(x: ArrayLike, out: AnyArray | None = None) -> AnyArray:
     ValueError
         If `out` has another shape.
 
+    See Also
+    --------
+    sigmoid_grad : Its derivative.
+    scipy.special.expit : The same for NumPy arrays alone.
+
     Notes
     -----
     Computed from e^−|x|, so nothing overflows for any float; nan gives nan, ±inf give 1 and 0. Within 2 units in the
     last place of the true value for float64 and 4 for float32, subnormal results included.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> dp.sigmoid([-800.0, 0.0, 800.0]).tolist()
+    [0.0, 0.5, 1.0]
+    >>> import numpy as np
+    >>> Z = np.zeros((2, 3), np.float32)
+    >>> dp.sigmoid(Z, out=Z) is Z, Z.dtype
+    (True, dtype('float32'))
     """
     return _elementwise("activation", x, out)
 
@@ -82,10 +97,22 @@ def sigmoid_grad(z: ArrayLike, out: AnyArray | None = None) -> AnyArray:
     ValueError
         If `out` has another shape.
 
+    See Also
+    --------
+    sigmoid : The function itself.
+
     Notes
     -----
     ``sigmoid_grad(0) == 0.25`` exactly; nan gives nan, ±inf give 0. Within 4 units in the last place of the true value
     for float64 and 6 for float32, subnormal results included.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> dp.sigmoid_grad([0.0, 2.0]).round(6).tolist()
+    [0.25, 0.104994]
+    >>> bool(dp.sigmoid_grad(40.0) > 0.0)  # where dp.sigmoid(40.0) is 1.0 already
+    True
     """
     return _elementwise("activation_gradient", z, out)
 

@@ -46,6 +46,18 @@ class Parameters:
         Views, one a layer.
     biases : list of array, (…, s_out)
         Views, one a layer.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> net = dp.Network([2, 3, 1], loss="squared_error")
+    >>> cost, gradient = net.cost_and_gradient([[0.0, 1.0]], [1.0])
+    >>> gradient.flat.shape, gradient.n_weights
+    ((13,), 9)
+    >>> [W.shape for W in gradient.weights], [b.shape for b in gradient.biases]
+    ([(3, 2), (1, 3)], [(3,), (1,)])
+    >>> [Theta.shape for Theta in gradient.thetas]
+    [(3, 3), (1, 4)]
     """
 
     backend: Backend

@@ -44,6 +44,24 @@ class StepDecay:
         The factor, > 0.
     every : int, default 10
         After how many epochs, at least 1.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    TypeError
+        If it is no number.
+
+    See Also
+    --------
+    ExponentialDecay : A factor after every epoch.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> schedule = dp.StepDecay(0.1, factor=0.5, every=2)
+    >>> [schedule(epoch, dp.History()) for epoch in range(5)]
+    [0.1, 0.1, 0.05, 0.05, 0.025]
     """
 
     initial: float
@@ -81,6 +99,24 @@ class ExponentialDecay:
         The learning rate of the first epoch, > 0.
     factor : float, default 0.95
         The factor, > 0.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    TypeError
+        If it is no number.
+
+    See Also
+    --------
+    StepDecay : A factor every few epochs.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> schedule = dp.ExponentialDecay(0.1, factor=0.5)
+    >>> [schedule(epoch, dp.History()) for epoch in range(3)]
+    [0.1, 0.05, 0.025]
     """
 
     initial: float
@@ -117,6 +153,20 @@ class InverseScaling:
         The learning rate of the first epoch, > 0.
     power : float, default 0.5
         The power, > 0.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    TypeError
+        If it is no number.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> schedule = dp.InverseScaling(0.1, power=1.0)
+    >>> [schedule(epoch, dp.History()) for epoch in (0, 1, 3)]
+    [0.1, 0.05, 0.025]
     """
 
     initial: float
@@ -157,6 +207,26 @@ class CosineDecay:
         The last learning rate, at least 0.
     warmup : int, default 0
         How many epochs the rise takes, fewer than `epochs`.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, or `warmup` is not below `epochs`.
+    TypeError
+        If it is no number.
+
+    Notes
+    -----
+    In epoch t < warmup it is initial · (t + 1)/(warmup + 1), then final + ½ (initial − final)(1 + cos πu),
+    with u = (t − warmup)/(epochs − warmup), until epoch `epochs`: the first cycle of Loshchilov and Hutter, "SGDR:
+    stochastic gradient descent with warm restarts" (2017).
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> schedule = dp.CosineDecay(0.1, epochs=7, warmup=2)
+    >>> [round(schedule(epoch, dp.History()), 3) for epoch in range(8)]
+    [0.033, 0.067, 0.1, 0.09, 0.065, 0.035, 0.01, 0.0]
     """
 
     initial: float
@@ -207,6 +277,25 @@ class ReduceOnPlateau:
         After how many epochs in which the cost has not fallen, at least 1.
     min_delta : float, default 1e-4
         By how much the cost has to fall, at least 0.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    TypeError
+        If it is no number.
+
+    See Also
+    --------
+    EarlyStopping : Ends training where the cost has stopped falling.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> schedule = dp.ReduceOnPlateau(0.1, factor=0.5, patience=2)
+    >>> falling, flat = dp.History(cost=[0.9, 0.8, 0.7]), dp.History(cost=[0.9, 0.9, 0.9])
+    >>> schedule(3, falling), schedule(3, flat)
+    (0.1, 0.05)
     """
 
     initial: float

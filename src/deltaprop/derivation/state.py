@@ -170,6 +170,15 @@ class NetworkState:
         ------
         ValueError
             If `dtype` is another one.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> net = dp.Network([2, 3, 1])
+        >>> half = net.copy(dtype="float32")
+        >>> half.parameters[:] = 0.0
+        >>> half.dtype, bool(net.parameters.any())
+        (dtype('float32'), True)
         """
         configuration = self.configuration | {"init": "zeros"} | ({} if dtype is None else {"dtype": dtype})
         copy = type(self)(**configuration, backend=self.backend)
@@ -282,6 +291,12 @@ class NetworkState:
         -------
         dict of str to array
             The arrays ``weights.0``, ``biases.0`` and so on, on the host.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> {name: array.shape for name, array in dp.Network([2, 3, 1]).by_layer().items()}
+        {'weights.0': (3, 2), 'weights.1': (1, 3), 'biases.0': (3,), 'biases.1': (1,)}
         """
         pairs = (("weights", self.weights), ("biases", self.biases))
         return {f"{kind}.{l}": self.backend.to_numpy(array) for kind, arrays in pairs for l, array in enumerate(arrays)}

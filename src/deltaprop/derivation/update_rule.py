@@ -105,6 +105,13 @@ class Optimizer(ABC):
             If the schedule returns a number that is negative, nan or infinite.
         TypeError
             If the schedule does not return a number.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> rule = dp.SGD(dp.ExponentialDecay(0.1, factor=0.5))
+        >>> [rule.rate(epoch, dp.History()) for epoch in range(3)]
+        [0.1, 0.05, 0.025]
         """
         if callable(self.learning_rate):
             return check_rate(self.learning_rate, self.learning_rate(epoch, history), epoch, history)
@@ -230,6 +237,24 @@ class Optimizer(ABC):
         ------
         ValueError
             If `gradient` does not have the shape and dtype of the parameters.
+
+        See Also
+        --------
+        deltaprop.Network.cost_and_gradient : Computes the gradient.
+        deltaprop.Network.fit : A whole training.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> net = dp.Network([2, 8, 1], seed=3)
+        >>> X, Y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
+        >>> rule = dp.Adam()
+        >>> state = rule.init(net)
+        >>> for _ in range(300):  # a loop of your own
+        ...     cost, gradient = net.cost_and_gradient(X, Y)
+        ...     rule.update(net, gradient, state, 0.1)
+        >>> [round(float(p)) for p in net.predict(X)[:, 0]]
+        [0, 1, 1, 0]
         """
         gradient = gradient_for(network, gradient)
         rate, decay = self._rates_of_one_step(learning_rate, state.get("step", 0))

@@ -29,6 +29,12 @@ class Check:
         The largest number that is allowed.
     unit : str
         The unit of both, such as ``"MiB"``; "" for a relative error.
+
+    Examples
+    --------
+    >>> from deltaprop.doctor.report import Check
+    >>> Check("float32 Adam", found=2e-7, allowed=1e-6, unit="").passed
+    True
     """
 
     name: str
@@ -72,6 +78,14 @@ class Stage:
         All its checks.
     log : str
         If it failed, the end of the standard error of its process.
+
+    Examples
+    --------
+    >>> from deltaprop.doctor.report import Check, Stage
+    >>> checks = (Check("SGD", 1e-7, 1e-6, ""), Check("Adam", 5e-7, 1e-6, ""))
+    >>> stage = Stage("numpy", "steps", "ok", 0.8, why="", checks=checks, log="")
+    >>> stage.worst.name, stage.found, stage.allowed
+    ('Adam', 5e-07, 1e-06)
     """
 
     backend: str
@@ -111,6 +125,14 @@ class Report:
         Versions, processor and device.
     seconds : float
         The time of the whole check, less than the sum over the stages if some ran side by side.
+
+    Examples
+    --------
+    >>> from deltaprop.doctor.report import Check, Report, Stage
+    >>> stage = Stage("numpy", "steps", "ok", 0.8, why="", checks=(Check("SGD", 1e-7, 1e-6, ""),), log="")
+    >>> report = Report((stage,), {"machine": "x86_64"}, 0.9)
+    >>> report.ok, report.verdict
+    (True, '1 ok; 1 s')
     """
 
     stages: tuple[Stage, ...]

@@ -66,6 +66,19 @@ def check_backend(
         If no backend has that name, or no stage has that text in its name.
     BackendError
         If no Python process can be started from this one, or there is no emulated device.
+
+    See Also
+    --------
+    get_backend : Returns a backend, or says why it cannot be had.
+
+    Examples
+    --------
+    It takes some seconds, as every stage is a process:
+
+    >>> import deltaprop as dp
+    >>> report = dp.check_backend("numpy")  # doctest: +SKIP
+    >>> report.ok  # doctest: +SKIP
+    True
     """
     if backend == "auto":
         reports = []

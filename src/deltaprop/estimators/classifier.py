@@ -102,8 +102,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     output_activation : str or None, default None
         The activation of the output; by default the one that goes with the loss.
     scoring : str, callable or None, default None
-        The score that early stopping watches, as in scikit-learn's model selection; by default the one that `score`
-        returns.
+        The score that early stopping watches, as in scikit-learn's model selection; by default `score`.
     callbacks : sequence of callable or None, default None
         Each is called with a `deltaprop.training.callbacks.EpochEnd` after every epoch; one that returns True ends
         training.
@@ -169,7 +168,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     >>> from deltaprop import MLPClassifier
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
-    >>> clf = MLPClassifier(solver="lbfgs", random_state=0).fit(X, y)
+    >>> clf = MLPClassifier(solver="lbfgs", max_iter=1000, random_state=0).fit(X, y)
     >>> clf.score(X, y) > 0.97
     True
     """
@@ -277,6 +276,16 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             If `max_iter` ended training.
         UserWarning
             If the validation score was nan in every epoch.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = dp.MLPClassifier((16,), learning_rate_init=0.03, tol=1e-3, random_state=0, early_stopping=True)
+        >>> clf = clf.fit(X, y)
+        >>> clf.n_iter_ < 200, [W.shape for W in clf.coefs_]
+        (True, [(4, 16), (16, 3)])
         """
         with training_of(self):
             checkpoints = (checkpoint, checkpoint_every, resume)
@@ -307,6 +316,17 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         ------
         ValueError, TypeError
             As `fit`; also if there are labels not among `classes`, or with early stopping.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = dp.MLPClassifier((16,), learning_rate_init=0.03, random_state=0)
+        >>> for epoch in range(3):
+        ...     clf = clf.partial_fit(X, y, classes=[0, 1, 2])
+        >>> clf.t_, len(clf.loss_curve_)  # samples trained on, and epochs
+        (450, 3)
         """
         y = on_host(y, "y")
         with training_of(self):
@@ -367,6 +387,19 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         -------
         labels : array, (m,) or (m, n_labels)
             An array of the same kind as `X`, if it can hold the labels, else a NumPy array.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            If `fit` has not been called; if X is not of the kind that `fit` has seen.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> X, y = [[0, 0], [0, 1], [1, 0], [1, 1]], ["equal", "different", "different", "equal"]
+        >>> clf = dp.MLPClassifier((8,), activation="tanh", solver="lbfgs", random_state=3).fit(X, y)
+        >>> clf.predict(X).tolist()
+        ['equal', 'different', 'different', 'equal']
         """
         if (ready := self._outputs_as_is(X)) is not None:
             return self._labels(ready)
@@ -389,6 +422,20 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         -------
         probabilities : array, (m, n_classes)
             In the order of ``classes_``, an array of the same kind as `X`.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            If `fit` has not been called; if X is not of the kind that `fit` has seen.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = dp.MLPClassifier((), solver="lbfgs", max_iter=1000, random_state=0).fit(X, y)
+        >>> clf.predict_proba(X[:2]).round(1).tolist()
+        [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
         """
         return self._probabilities(self._outputs(X))
 
@@ -415,6 +462,21 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         -------
         logarithms : array, (m, n_classes)
             In the order of ``classes_``, an array of the same kind as `X`.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            If `fit` has not been called; if X is not of the kind that `fit` has seen.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import deltaprop as dp
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = dp.MLPClassifier((), solver="lbfgs", max_iter=1000, random_state=0).fit(X, y)
+        >>> bool(np.isfinite(clf.predict_log_proba(1000 * X)).all())  # where some probabilities are 0
+        True
         """
         network, inputs, checked = self._inputs(X)
         both = evaluation.layers(network, inputs, lambda work: [work.A[-1], work.Z[-1]])
@@ -440,6 +502,19 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         -------
         score : float
             The accuracy, from 0 to 1.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            If `fit` has not been called; if the data are not of the kind that `fit` has seen.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> X, y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
+        >>> clf = dp.MLPClassifier((8,), activation="tanh", solver="lbfgs", random_state=3).fit(X, y)
+        >>> clf.score(X, y), clf.score(X, [0, 1, 1, 1])
+        (1.0, 0.75)
         """
         y, weight = on_host(y, "y"), on_host(sample_weight, "sample_weight")
         return class_targets.accuracy(y, on_host(self.predict(X)), weight)

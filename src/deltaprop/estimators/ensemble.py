@@ -102,6 +102,16 @@ class Ensemble(OnnxExport, BaseEstimator):
             If ``max_iter`` ended the training of some.
         UserWarning
             If every validation score that early stopping could go by was nan.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> base = dp.MLPClassifier((8,), learning_rate_init=0.03, tol=1e-2)
+        >>> ensemble = dp.EnsembleClassifier(base, n_estimators=3, max_samples=0.8, random_state=0).fit(X, y)
+        >>> ensemble.stack_.parameters.shape, [len(rows) for rows in ensemble.estimators_samples_]
+        ((3, 67), [120, 120, 120])
         """
         base = self._kind() if self.estimator is None else clone(self.estimator)
         if type(base) is not self._kind:
@@ -312,6 +322,23 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
         -------
         probabilities : array, (m, n_classes)
             In the order of ``classes_``, an array of the same kind as `X`.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            If `fit` has not been called; if X is not of the kind that `fit` has seen.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import deltaprop as dp
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> base = dp.MLPClassifier((16,), learning_rate_init=0.03, tol=1e-3)
+        >>> ensemble = dp.EnsembleClassifier(base, n_estimators=3, random_state=0).fit(X, y)
+        >>> each = [member.predict_proba(X) for member in ensemble.estimators_]
+        >>> bool(np.allclose(ensemble.predict_proba(X), np.mean(each, axis=0)))
+        True
         """
         outputs = self._outputs(X)
         template = self._template
@@ -330,6 +357,21 @@ class EnsembleClassifier(ClassifierMixin, Ensemble):
         -------
         labels : array, (m,) or (m, n_labels)
             A NumPy array.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            If `fit` has not been called; if X is not of the kind that `fit` has seen.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> base = dp.MLPClassifier((16,), learning_rate_init=0.03, tol=1e-3)
+        >>> ensemble = dp.EnsembleClassifier(base, n_estimators=3, random_state=0).fit(X, y)
+        >>> ensemble.predict(X[:3]).tolist()
+        [0, 0, 0]
         """
         probabilities = on_host(self.predict_proba(X))
         if self._template._label_binarizer.y_type_.startswith("multilabel"):
@@ -411,6 +453,22 @@ class EnsembleRegressor(RegressorMixin, Ensemble):
             An array of the same kind as `X`.
         std : array, (m,) or (m, n_outputs)
             Only with `return_std`.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            If `fit` has not been called; if X is not of the kind that `fit` has seen.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from sklearn.datasets import load_diabetes
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> base = dp.MLPRegressor(hidden_layer_sizes=(16,), learning_rate_init=0.03, tol=1e-3)
+        >>> ensemble = dp.EnsembleRegressor(base, n_estimators=3, random_state=0).fit(X, y / 100)
+        >>> mean, spread = ensemble.predict(X[:5], return_std=True)
+        >>> mean.shape, spread.shape
+        ((5,), (5,))
         """
         outputs = self._outputs(X)
         outputs = outputs[..., 0] if outputs.shape[-1] == 1 else outputs

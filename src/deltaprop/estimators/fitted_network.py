@@ -214,6 +214,15 @@ class FittedNetwork(RanksInCopies, ClassNamePrefixFeaturesOutMixin, TransformerM
             If `fit` has not been called.
         ValueError
             If there is no such layer, or X is not of the kind that `fit` has seen.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = dp.MLPClassifier((16, 5), solver="lbfgs", max_iter=1000, random_state=0).fit(X, y)
+        >>> clf.transform(X).shape, clf.transform(X, layer=0).shape
+        ((150, 5), (150, 16))
         """
         network, inputs, checked = self._inputs(X)
         hidden, layer = len(network.layer_sizes) - 2, operator.index(layer)
@@ -248,6 +257,14 @@ class FittedNetwork(RanksInCopies, ClassNamePrefixFeaturesOutMixin, TransformerM
             If `fit` has not been called.
         ValueError
             If X is not of the kind that `fit` has seen.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> X, y = [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [0.0, 2.0, 3.0, 5.0]  # 3 x_1 + 2 x_2
+        >>> reg = dp.MLPRegressor(hidden_layer_sizes=(), solver="lbfgs", alpha=0.0, random_state=0).fit(X, y)
+        >>> reg.input_gradient([[0.5, 0.5]]).round(2).tolist()
+        [[3.0, 2.0]]
         """
         network, inputs, checked = self._inputs(X)
         inputs = inputs.array if isinstance(inputs, HostData) else inputs

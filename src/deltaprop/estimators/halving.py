@@ -128,12 +128,14 @@ class HalvingSweepCV(BaseSuccessiveHalving, StackedSearch):
 
     Examples
     --------
+    >>> import warnings
     >>> import deltaprop as dp
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
     >>> grid = {"alpha": [0.0, 1e-2, 1.0], "learning_rate_init": [0.003, 0.01, 0.03]}
     >>> sweep = dp.HalvingSweepCV(dp.MLPClassifier((16,), random_state=0), grid, resource="max_iter", max_resources=90)
-    >>> sweep = sweep.fit(X, y)
+    >>> with warnings.catch_warnings(action="ignore"):  # it warns of candidates that could have gone on
+    ...     sweep = sweep.fit(X, y)
     >>> sweep.n_resources_, sweep.n_candidates_
     ([10, 30, 90], [9, 3, 1])
     """
@@ -244,6 +246,18 @@ class HalvingSweepCV(BaseSuccessiveHalving, StackedSearch):
             If a score is not defined on a split, as R² of one sample.
         ConvergenceWarning
             If ``max_iter`` ended some.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from scipy.stats import loguniform
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> base = dp.MLPClassifier((8,), learning_rate_init=0.03, tol=1e-2, random_state=0)
+        >>> sweep = dp.HalvingSweepCV(base, {"alpha": loguniform(1e-4, 1.0)}, n_candidates=6, cv=3, random_state=0)
+        >>> sweep = sweep.fit(X, y)
+        >>> sweep.n_candidates_, sweep.n_resources_
+        ([6, 2], [50, 150])
         """
         super().fit(X, y, **params)
         return self

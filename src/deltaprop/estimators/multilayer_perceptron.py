@@ -348,6 +348,22 @@ class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedN
             If `fitted` is another estimator.
         NotFittedError
             If it is not fitted.
+
+        See Also
+        --------
+        to_sklearn : The other way round.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import deltaprop as dp
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.neural_network import MLPClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> theirs = MLPClassifier((8,), solver="lbfgs", max_iter=1000, random_state=0).fit(X, y)
+        >>> ours = dp.MLPClassifier.from_sklearn(theirs)
+        >>> bool(np.allclose(ours.predict_proba(X), theirs.predict_proba(X)))
+        True
         """
         return cast("Self", exchange.from_sklearn(cls, fitted, options))
 
@@ -368,6 +384,21 @@ class MultilayerPerceptron(CallbackSupport, OnnxExport, Hyperparameters, FittedN
             If this one is not fitted.
         ValueError
             If scikit-learn has no such activation, loss or output activation.
+
+        See Also
+        --------
+        from_sklearn : The other way round.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import deltaprop as dp
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> ours = dp.MLPClassifier((8,), solver="lbfgs", max_iter=1000, random_state=0).fit(X, y)
+        >>> theirs = ours.to_sklearn()
+        >>> type(theirs).__module__.split(".")[0], bool(np.allclose(ours.predict_proba(X), theirs.predict_proba(X)))
+        ('sklearn', True)
         """
         return exchange.to_sklearn(self)
 

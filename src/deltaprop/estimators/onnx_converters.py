@@ -39,18 +39,25 @@ def register() -> None:
     ImportError
         If skl2onnx is not installed.
 
+    See Also
+    --------
+    deltaprop.MLPClassifier.to_onnx : Writes an estimator by itself, without skl2onnx.
+
     Examples
     --------
-    >>> import deltaprop as dp
     >>> import numpy as np
+    >>> import skl2onnx
+    >>> import deltaprop as dp
     >>> from deltaprop.estimators import onnx_converters
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.pipeline import make_pipeline
     >>> from sklearn.preprocessing import StandardScaler
     >>> X, y = load_iris(return_X_y=True)
     >>> model = make_pipeline(StandardScaler(), dp.MLPClassifier(solver="lbfgs", random_state=0)).fit(X, y)
-    >>> onnx_converters.register()  # doctest: +SKIP
-    >>> onnx = skl2onnx.to_onnx(model, X[:1].astype(np.float32), options={"zipmap": False})  # doctest: +SKIP
+    >>> onnx_converters.register()
+    >>> written = skl2onnx.to_onnx(model, X[:1].astype(np.float32), options={"zipmap": False})
+    >>> [output.name for output in written.graph.output]
+    ['label', 'probabilities']
     """
     try:
         import skl2onnx

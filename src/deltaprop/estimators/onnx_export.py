@@ -41,6 +41,16 @@ class OnnxExport:
 
         `Network.from_onnx` reads the network in such a file, and ``deltaprop.estimators.onnx_converters.register()``
         lets skl2onnx convert pipelines that hold such an estimator.
+
+        Examples
+        --------
+        >>> import onnx
+        >>> import deltaprop as dp
+        >>> X, y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
+        >>> clf = dp.MLPClassifier((8,), activation="tanh", solver="lbfgs", random_state=3).fit(X, y)
+        >>> clf.to_onnx("xor.onnx", dtype="float32")
+        >>> [output.name for output in onnx.load("xor.onnx").graph.output]
+        ['label', 'probabilities']
         """
         check_is_fitted(self)
         from deltaprop.estimators.onnx_model import write_estimator  # not at start-up, for those who do without

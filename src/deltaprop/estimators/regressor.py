@@ -39,7 +39,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     ----------
     loss : {"squared_error", "poisson", "huber", "absolute_error"} or (cost, gradient), default "squared_error"
         ½ ‖h − y‖²; half the Poisson deviance with an exponential output, for y ≥ 0; the Huber loss with its bend at 1;
-        |h − y|. Or two functions of the outputs and the targets, (m, n_outputs) each and of the kind that the backend
+        ``|h − y|``. Or two functions of the outputs and the targets, (m, n_outputs) each, of the kind that the backend
         computes with: the cost, (m,) or (m, n_outputs), and its gradient ∂cost/∂h, (m, n_outputs).
     hidden_layer_sizes : int or sequence of int, default (100,)
         Widths of the hidden layers; ``()`` is a network without any.
@@ -98,8 +98,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     output_activation : str or None, default None
         The activation of the output; by default the one that goes with the loss.
     scoring : str, callable or None, default None
-        The score that early stopping watches, as in scikit-learn's model selection; by default the one that `score`
-        returns.
+        The score that early stopping watches, as in scikit-learn's model selection; by default `score`.
     callbacks : sequence of callable or None, default None
         Each is called with a `deltaprop.training.callbacks.EpochEnd` after every epoch; one that returns True ends
         training.
@@ -273,6 +272,16 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
             If `max_iter` ended training.
         UserWarning
             If the validation score was nan in every epoch.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from sklearn.datasets import load_diabetes
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> reg = dp.MLPRegressor(hidden_layer_sizes=(16,), learning_rate_init=0.03, tol=1e-3, random_state=0)
+        >>> reg = reg.fit(X[:350], y[:350] / 100, validation_data=(X[350:], y[350:] / 100))
+        >>> len(reg.validation_loss_curve_) == reg.n_iter_, [W.shape for W in reg.coefs_]
+        (True, [(10, 16), (16, 1)])
         """
         with training_of(self):
             checkpoints = (checkpoint, checkpoint_every, resume)
@@ -301,6 +310,15 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         ------
         ValueError, TypeError
             As `fit`; also with early stopping.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> reg = dp.MLPRegressor(hidden_layer_sizes=(), solver="sgd", learning_rate_init=0.1, random_state=0)
+        >>> for epoch in range(500):
+        ...     reg = reg.partial_fit([[-1.0], [0.0], [1.0]], [-1.0, 1.0, 3.0])
+        >>> reg.predict([[2.0]]).round(2).tolist()  # 2 x + 1
+        [5.0]
         """
         with training_of(self):
             return self._fit(X, y, sample_weight, incremental=True)
@@ -356,6 +374,19 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         -------
         values : array, (m,) or (m, n_outputs)
             An array of the same kind as `X`.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            If `fit` has not been called; if X is not of the kind that `fit` has seen.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> reg = dp.MLPRegressor(hidden_layer_sizes=(), solver="lbfgs", alpha=0.0, random_state=0)
+        >>> reg = reg.fit([[-1.0], [0.0], [1.0]], [-1.0, 1.0, 3.0])
+        >>> reg.predict([[2.0]]).round(3).tolist()  # 2 x + 1
+        [5.0]
         """
         outputs = self._outputs(X)
         return outputs[:, 0] if self.n_outputs_ == 1 else outputs
@@ -376,6 +407,19 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         -------
         score : float
             R², at most 1: the mean over the outputs.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            If `fit` has not been called; if the data are not of the kind that `fit` has seen.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> reg = dp.MLPRegressor(hidden_layer_sizes=(), solver="lbfgs", alpha=0.0, random_state=0)
+        >>> reg = reg.fit([[-1.0], [0.0], [1.0]], [-1.0, 1.0, 3.0])
+        >>> round(reg.score([[2.0], [3.0]], [5.0, 7.0]), 3)
+        1.0
         """
         return float(
             r2_score(on_host(y, "y"), on_host(self.predict(X)), sample_weight=on_host(sample_weight, "sample_weight"))

@@ -28,7 +28,7 @@ from deltaprop.estimators.search import Search, Source
 from deltaprop.estimators.search_jobs import Split, TableJobs
 from deltaprop.estimators.sent_once import scattered
 from deltaprop.estimators.together import KINDS
-from deltaprop.reports.plotting import plot_halving, plot_sweep
+from deltaprop.reports.search_plots import plot_halving, plot_sweep
 from deltaprop.reports.search_results import search_sheet
 from deltaprop.training.exclusive import training_of
 
@@ -195,6 +195,15 @@ class StackedSearch(BaseSearchCV):
         -------
         features : array, (m, n_features_out)
             The result of the best estimator's `transform`.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> base = dp.MLPClassifier((5,), learning_rate_init=0.03, tol=1e-2, random_state=0)
+        >>> dp.SweepCV(base, {"alpha": [0.0, 1.0]}).fit_transform(X, y).shape
+        (150, 5)
         """
         return self.fit(X, y, **params).transform(X)
 
@@ -211,6 +220,16 @@ class StackedSearch(BaseSearchCV):
         -------
         self : SweepCV or HalvingSweepCV
             With an estimator, and a best estimator where there is one, that return such tables.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> base = dp.MLPClassifier((5,), learning_rate_init=0.03, tol=1e-2, random_state=0)
+        >>> sweep = dp.SweepCV(base, {"alpha": [0.0, 1.0]}).set_output(transform="pandas")  # needs pandas
+        >>> type(sweep.fit(X, y).transform(X)).__name__
+        'DataFrame'
         """
         for each in (self.estimator, getattr(self, "best_estimator_", None)):
             if each is not None:
@@ -248,6 +267,15 @@ class StackedSearch(BaseSearchCV):
             If there is no such score.
         NotFittedError
             Before `fit`.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> base = dp.MLPClassifier((5,), learning_rate_init=0.03, tol=1e-2, random_state=0)
+        >>> figure = dp.SweepCV(base, {"alpha": [1e-4, 1e-2, 1.0]}).fit(X, y).plot()  # needs matplotlib
+        >>> figure.savefig("sweep.png")
         """
         check_is_fitted(self, "cv_results_")
         results = self.cv_results_

@@ -204,6 +204,18 @@ class SweepCV(StackedSearch):
             If a score is not defined on a split, as R² of one sample.
         ConvergenceWarning
             If ``max_iter`` ended some.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.pipeline import make_pipeline
+        >>> from sklearn.preprocessing import StandardScaler
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = make_pipeline(StandardScaler(), dp.MLPClassifier((8,), tol=1e-2, random_state=0))
+        >>> sweep = dp.SweepCV(model, {"mlpclassifier__learning_rate_init": [1e-3, 0.03]}, cv=3).fit(X, y)
+        >>> sweep.best_params_, sweep.cv_results_["mean_test_score"].shape
+        ({'mlpclassifier__learning_rate_init': 0.03}, (2,))
         """
         return super().fit(X, y, **params)
 

@@ -39,6 +39,19 @@ class SavedNetwork(NetworkState):
             If it cannot be written; a file that was there stays whole.
         ValueError
             If the loss is a pair of functions: a file holds no code.
+
+        See Also
+        --------
+        deltaprop.load : Loads whatever was saved.
+        to_onnx : For other programs.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> net = dp.Network([2, 3, 1])
+        >>> net.save("network.safetensors")
+        >>> bool((dp.load("network.safetensors").parameters == net.parameters).all())
+        True
         """
         write_model(path, self.file_configuration(), self.file_tensors())
 
@@ -72,6 +85,18 @@ class SavedNetwork(NetworkState):
         UserWarning
             If the file also holds how raw data are prepared, as those of ``deltaprop train`` do: `deltaprop.load`
             applies it.
+
+        See Also
+        --------
+        deltaprop.load : Loads whatever was saved.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> dp.Network([2, 3, 1], hidden_activation="tanh").save("network.safetensors")
+        >>> net = dp.Network.load("network.safetensors")
+        >>> net.layer_sizes, net.activations
+        ((2, 3, 1), ('tanh', 'sigmoid'))
         """
         from deltaprop.files.file_schema import network_content  # not at start-up, for those who do without
 
@@ -120,6 +145,19 @@ class SavedNetwork(NetworkState):
             If PyTorch is not installed.
         TypeError, ValueError
             If there is a module of another kind, or with other constants than ours.
+
+        See Also
+        --------
+        to_torch : The other way round.
+
+        Examples
+        --------
+        >>> import torch
+        >>> import deltaprop as dp
+        >>> module = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+        >>> net = dp.Network.from_torch(module, loss="squared_error")
+        >>> net.layer_sizes, net.activations, net.dtype
+        ((2, 3, 1), ('relu', 'identity'), dtype('float32'))
         """
         from deltaprop.files import torch_modules  # not at start-up, for those who do without
 
@@ -144,6 +182,21 @@ class SavedNetwork(NetworkState):
             If PyTorch is not installed.
         ValueError
             If the output activation is exp; PyTorch has no module for it.
+
+        See Also
+        --------
+        from_torch : The other way round.
+
+        Examples
+        --------
+        >>> import torch
+        >>> import deltaprop as dp
+        >>> net = dp.Network([2, 3, 1], seed=0)
+        >>> module, X = net.to_torch(), [[0.0, 1.0]]
+        >>> [type(each).__name__ for each in module]
+        ['Linear', 'Sigmoid', 'Linear', 'Sigmoid']
+        >>> abs(module(torch.tensor(X, dtype=torch.float64)).item() - net.predict(X).item()) < 1e-12
+        True
         """
         from deltaprop.files import torch_modules
 
@@ -165,6 +218,15 @@ class SavedNetwork(NetworkState):
             If it cannot be written; a file that was there stays whole.
         ValueError
             If the loss is a pair of functions: a file holds no code.
+
+        Examples
+        --------
+        >>> import onnx
+        >>> import deltaprop as dp
+        >>> dp.Network([2, 3, 1]).to_onnx("network.onnx")
+        >>> graph = onnx.load("network.onnx").graph
+        >>> [each.name for each in (*graph.input, *graph.output)]
+        ['X', 'h']
         """
         from deltaprop.files import onnx_file
 
@@ -218,6 +280,17 @@ class SavedNetwork(NetworkState):
         perceptrons (also behind a StandardScaler), and what PyTorch writes for Linear layers and activations. Numbers
         that scale and shift the columns, as of BatchNormalization, become part of weights and biases. Operators for
         training alone are left out, and so is what makes labels of the outputs.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import onnx  # has to be installed
+        >>> import deltaprop as dp
+        >>> net = dp.Network([2, 3, 1])
+        >>> net.to_onnx("network.onnx")
+        >>> same = dp.Network.from_onnx("network.onnx")
+        >>> same.layer_sizes, bool(np.allclose(same.parameters, net.parameters))
+        ((2, 3, 1), True)
         """
         from deltaprop.files.onnx_import import load_network
 
@@ -308,6 +381,13 @@ class SavedStack(StackState):
             If it cannot be written; a file that was there stays whole.
         ValueError
             If the loss is a pair of functions: a file holds no code.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> dp.NetworkStack(3, [2, 4, 1]).save("stack.safetensors")
+        >>> len(dp.load("stack.safetensors"))
+        3
         """
         write_model(path, self.file_configuration(), self.file_tensors())
 
@@ -362,6 +442,17 @@ class SavedStack(StackState):
             If it is damaged or no stack of ours.
         BackendError
             If the backend cannot be had here.
+
+        See Also
+        --------
+        deltaprop.load : Loads whatever was saved.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> dp.NetworkStack(3, [2, 4, 1]).save("stack.safetensors")
+        >>> dp.NetworkStack.load("stack.safetensors").parameters.shape
+        (3, 17)
         """
         from deltaprop.files.file_schema import stack_content  # not at start-up, for those who do without
 

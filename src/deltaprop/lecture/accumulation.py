@@ -26,6 +26,18 @@ class Accumulation:
         The values w_0 … w_n.
     derivatives : list
         Forward mode: dw_0/dx … dw_n/dx. Reverse mode: dy/dw_0 … dy/dw_n. Entry i belongs to ``values[i]``.
+
+    See Also
+    --------
+    deltaprop.accumulate : Makes it.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> square, triple = lambda w: w * w, lambda w: 3.0 * w
+    >>> chain = dp.accumulate([square, triple], [lambda w: 2.0 * w, lambda w: 3.0], 2.0)  # y = 3 x²
+    >>> chain.values, chain.derivatives, chain.derivative
+    ([2.0, 4.0, 12.0], [1.0, 4.0, 12.0], 12.0)
     """
 
     mode: AccumulationMode
@@ -84,6 +96,11 @@ def accumulate(
         If there are not as many derivatives as functions, or `mode` is not one of the two.
     TypeError
         If a function or a derivative cannot be called.
+
+    See Also
+    --------
+    deltaprop.Network.jvp : Forward mode through a network.
+    deltaprop.Network.vjp : Reverse mode through a network.
 
     Examples
     --------

@@ -43,6 +43,15 @@ class Section:
         Its heading, with the formula.
     table : Table or None
         Its numbers; None if they stand in the heading.
+
+    Examples
+    --------
+    >>> import contextlib, io
+    >>> import deltaprop as dp
+    >>> with contextlib.redirect_stdout(io.StringIO()):  # it prints itself
+    ...     seen = dp.Network([2, 1]).explain([1.0, 2.0], 1)
+    >>> [section.step for section in seen.sections]
+    ['Parameters', 'Forward', 'Forward', 'Cost', 'Backward', 'Gradient', 'Gradient']
     """
 
     step: str
@@ -82,6 +91,22 @@ class Explanation(ShownOnce):
         Where the training steps of the page begin; they are computed when the page is made.
     format : {"table", "markdown"}
         How they are written as text.
+
+    See Also
+    --------
+    deltaprop.Network.explain : Makes it.
+
+    Examples
+    --------
+    >>> import contextlib, io
+    >>> import deltaprop as dp
+    >>> net = dp.Network([2, 1], init="zeros")
+    >>> with contextlib.redirect_stdout(io.StringIO()):  # it prints itself
+    ...     seen = net.explain([1.0, 2.0], 1)
+    >>> seen.a[-1].tolist(), seen.delta[-1].tolist()  # σ(0), and a^(2) − y
+    ([0.5], [-0.5])
+    >>> seen.Delta[0].tolist()  # δ^(2) [1, x_1, x_2]
+    [[-0.5, -0.5, -1.0]]
     """
 
     Theta: list[Matrix]
@@ -125,6 +150,14 @@ class Explanation(ShownOnce):
             If a layer has more than 8 units, or there are more than 12 layers.
         OSError
             If it cannot be written; a file that was there stays whole.
+
+        Examples
+        --------
+        >>> import contextlib, io
+        >>> import deltaprop as dp
+        >>> with contextlib.redirect_stdout(io.StringIO()):  # it prints itself
+        ...     seen = dp.Network([2, 3, 1]).explain([1.0, 2.0], 1)
+        >>> seen.save_html("page.html")
         """
         write_atomically(path, explained_page.page(self._title, self.start).encode())
 

@@ -53,6 +53,13 @@ class LayerCheck:
         That entry by differences.
     passed : bool
         Whether ‖analytic − numeric‖ is below tolerance · ‖analytic + numeric‖, or is the rounding of the differences.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> layer = dp.check_gradient(dp.Network([2, 3, 1], seed=0), [[0.0, 1.0]], [1]).layers[0]
+    >>> layer.name, layer.entries, layer.passed, abs(layer.analytic - layer.numeric) < 1e-8
+    ('weights[0]', 6, True, True)
     """
 
     name: str
@@ -87,6 +94,17 @@ class GradientCheck:
         How many entries were left out because the cost has a kink (relu at 0) within the step.
     note : str
         What a reader has to know to understand the result; it may be empty.
+
+    See Also
+    --------
+    deltaprop.check_gradient : Makes it.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> check = dp.check_gradient(dp.Network([2, 3, 1], seed=0), [[0.0, 1.0]], [1])
+    >>> check.passed, check.relative_difference < 1e-9, [layer.name for layer in check.layers]
+    (True, True, ['weights[0]', 'biases[0]', 'weights[1]', 'biases[1]'])
     """
 
     relative_difference: float

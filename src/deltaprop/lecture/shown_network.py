@@ -29,6 +29,29 @@ class SummarizedNetwork(NetworkState):
         Summary
             ``str()`` is what was printed; ``parameters`` is the total, and ``layers`` holds the rows. A notebook shows
             it as HTML.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> summary = dp.Network([2, 3, 1], backend="numpy").summary()
+        Network: 2 → 3 → 1
+        ╭──────────┬───────┬────────────┬─────────┬────────┬────────────╮
+        │ layer    │ units │ activation │ weights │ biases │ parameters │
+        ├──────────┼───────┼────────────┼─────────┼────────┼────────────┤
+        │ 1 input  │     2 │          – │       – │      – │          – │
+        │ 2 hidden │     3 │    sigmoid │  (3, 2) │   (3,) │          9 │
+        │ 3 output │     1 │    sigmoid │  (1, 3) │   (1,) │          4 │
+        │ total    │       │            │         │        │         13 │
+        ╰──────────┴───────┴────────────┴─────────┴────────┴────────────╯
+        memory          104 bytes
+        loss            binary_cross_entropy
+        init            glorot_uniform
+        seed            0
+        dtype           float64
+        backend         numpy
+        epochs trained  0
+        >>> summary.parameters
+        13
         """
         summary = self._summarize()
         summary.show()
@@ -95,6 +118,63 @@ class ShownNetwork(SummarizedNetwork):
         ValueError, TypeError
             As `cost`; also if there are more than 8 samples, a layer is wider than 16, or another argument is not one
             of these.
+
+        See Also
+        --------
+        deltaprop.check_gradient : Compares the gradient with central differences.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> net = dp.Network([2, 1], loss="squared_error", init="zeros")
+        >>> net.weights = [[[3.0, 4.0]]]
+        >>> seen = net.explain([1.0, 2.0], 10.0)
+        Θ^(1) = [b^(1), W^(1)], the bias in column 0
+        ╭───────┬───┬───┬───╮
+        │ Θ^(1) │ 0 │ 1 │ 2 │
+        ├───────┼───┼───┼───┤
+        │ 1     │ 0 │ 3 │ 4 │
+        ╰───────┴───┴───┴───╯
+        <BLANKLINE>
+        Layer 1, the input: a^(1) = x
+        ╭──────┬───────╮
+        │ unit │ a^(1) │
+        ├──────┼───────┤
+        │ 1    │     1 │
+        │ 2    │     2 │
+        ╰──────┴───────╯
+        <BLANKLINE>
+        Layer 2: z^(2) = W^(1) a^(1) + b^(1), a^(2) = g(z^(2)), g = identity
+        ╭──────┬───────┬───────┬───────────┬────╮
+        │ unit │ z^(2) │ a^(2) │ g′(z^(2)) │  y │
+        ├──────┼───────┼───────┼───────────┼────┤
+        │ 1    │    11 │    11 │         1 │ 10 │
+        ╰──────┴───────┴───────┴───────────┴────╯
+        <BLANKLINE>
+        J = 0.5, squared_error
+        <BLANKLINE>
+        δ^(2) = (a^(2) − y) ⊙ g′(z^(2))
+        ╭──────┬───────╮
+        │ unit │ δ^(2) │
+        ├──────┼───────┤
+        │ 1    │     1 │
+        ╰──────┴───────╯
+        <BLANKLINE>
+        Δ^(1) = δ^(2) [1; a^(1)]ᵀ, the bias in column 0
+        ╭───────┬───┬───┬───╮
+        │ Δ^(1) │ 0 │ 1 │ 2 │
+        ├───────┼───┼───┼───┤
+        │ 1     │ 1 │ 1 │ 2 │
+        ╰───────┴───┴───┴───╯
+        <BLANKLINE>
+        D^(1) = ∂J/∂Θ^(1) = Δ^(1)/m, m = 1
+        ╭───────┬───┬───┬───╮
+        │ D^(1) │ 0 │ 1 │ 2 │
+        ├───────┼───┼───┼───┤
+        │ 1     │ 1 │ 1 │ 2 │
+        ╰───────┴───┴───┴───╯
+        >>> seen.z[0].tolist(), seen.delta[0].tolist(), seen.D[0].tolist()
+        ([11.0], [1.0], [[1.0, 1.0, 2.0]])
         """
         from deltaprop.lecture import explanation  # not at start-up, for those who do without
 
@@ -134,6 +214,13 @@ class ShownNetwork(SummarizedNetwork):
             If matplotlib is not installed; the message names the extra that brings it.
         ValueError, TypeError
             If there is no such layer or its inputs make no such image.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> net = dp.Network([64, 9, 10], loss="categorical_cross_entropy", seed=0)
+        >>> figure = net.plot_weights(shape=(8, 8))  # needs matplotlib
+        >>> figure.savefig("weights.png")
         """
         l = check_whole_number("l", l, least=0)
         if l >= len(self.weights):

@@ -32,6 +32,12 @@ class LayerSummary:
         The shape of the weights before it, (units, units of the layer before); empty for the inputs.
     biases : tuple of int
         The shape of its biases; empty for the inputs.
+
+    Examples
+    --------
+    >>> from deltaprop.lecture.summary import LayerSummary
+    >>> LayerSummary("hidden", 3, "sigmoid", weights=(3, 2), biases=(3,)).parameters
+    9
     """
 
     name: str
@@ -60,6 +66,19 @@ class Summary(ShownOnce):
         How many networks a stack has; None for one network.
     facts : dict of str to str
         Loss, dtype, backend and what else belongs to all layers.
+
+    See Also
+    --------
+    deltaprop.Network.summary : Makes it.
+
+    Examples
+    --------
+    >>> import contextlib, io
+    >>> import deltaprop as dp
+    >>> with contextlib.redirect_stdout(io.StringIO()):  # it prints itself
+    ...     summary = dp.Network([2, 3, 1]).summary()
+    >>> [(layer.name, layer.units, layer.parameters) for layer in summary.layers], summary.parameters
+    ([('input', 2, 0), ('hidden', 3, 9), ('output', 1, 4)], 13)
     """
 
     title: str

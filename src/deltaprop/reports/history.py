@@ -47,6 +47,19 @@ class History:
         of one network raises DivergenceError instead.
     message : str
         Why training ended.
+
+    See Also
+    --------
+    deltaprop.Network.fit : Makes it.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> net = dp.Network([2, 8, 1], seed=3)
+    >>> X, Y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
+    >>> history = net.fit(X, Y, optimizer=dp.Adam(0.1), epochs=300, validation=(X, Y))
+    >>> history.epochs, history.metrics["accuracy"][-1], history.cost[-1] < history.cost[0]
+    (300, 1.0, True)
     """
 
     cost: list[float] = field(default_factory=list)
@@ -92,6 +105,13 @@ class History:
             If matplotlib is not installed; the message names the extra that installs it.
         ValueError
             If nothing has been recorded.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> history = dp.History(cost=[0.7, 0.5, 0.4], validation_cost=[0.8, 0.6, 0.6], learning_rate=[0.1] * 3)
+        >>> figure = history.plot()  # needs matplotlib
+        >>> figure.savefig("curves.png")
         """
         return plot_history(self.cost, self.validation_cost, self.metrics, self.best_epoch, self._unit)
 
@@ -109,6 +129,14 @@ class History:
         ------
         ImportError
             If pandas is not installed; the message names the command that installs it.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> history = dp.History(cost=[0.7, 0.5], learning_rate=[0.1, 0.1], seconds=[0.01, 0.01])
+        >>> table = history.frame()  # needs pandas
+        >>> table.loc[2, "cost"].item(), list(table.columns)
+        (0.5, ['cost', 'learning_rate', 'seconds'])
         """
         try:
             pandas = import_module("pandas")

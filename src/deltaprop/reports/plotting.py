@@ -1,46 +1,33 @@
-"""Pictures by matplotlib, which is loaded when the first one is drawn."""
+"""Pictures of a training, of learning rates, of weights and of the columns of a table."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deltaprop.reports.notebook import notebook_shell
+from deltaprop.reports.plot_style import (
+    CHARACTER,
+    COLOURS,
+    GREY,
+    LONGEST_SCORE,
+    PANEL,
+    SIGNED_COLOURS,
+    finite,
+    legend_below,
+    look,
+    panels,
+    plain,
+    scale_for,
+    shortened,
+    subplots,
+)
 
-#: Longer names are cut off.
-LONGEST_NAME = 40
-#: How the scores of candidates are drawn.
-POINTS: dict[str, Any] = {"fmt": "o", "alpha": 0.5, "markersize": 4, "linewidth": 0.8}
-INSTALL = "plotting needs matplotlib: pip install 'deltaprop[plot]'"
-
-
-def pyplot() -> Any:
-    """Import matplotlib.pyplot.
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is not installed; the message names the extra that installs it.
-    """
-    try:
-        return import_module("matplotlib.pyplot")
-    except ImportError as error:
-        raise ImportError(f"{INSTALL} ({error})") from error
-
-
-def _subplots(rows: int, columns: int, **options: Any) -> Any:
-    """Make a figure by pyplot and its axes; a notebook shows it once."""
-    drawing = pyplot()
-    if notebook_shell() is not None:
-        from deltaprop.reports.notebook_figure import NotebookFigure
-
-        options["FigureClass"] = NotebookFigure
-    return drawing.subplots(rows, columns, layout="constrained", **options)
+#: No picture of bars is higher, inches: matplotlib refuses more than 65536 pixels.
+HIGHEST = 300.0
 
 
 def plot_history(
@@ -50,32 +37,44 @@ def plot_history(
     best_epoch: int | None,
     unit: str,
 ) -> Any:
-    """Draw the costs by epoch (or another `unit`), and beside them the metrics, if any, and return the figure."""
+    """Draw the costs by epoch (or another `unit`), and beside them each metric in a panel; return the figure.
+
+    Costs that are positive and span more than a factor of 20 have a logarithmic axis, and so do metrics above 1.
+    """
     if not cost:
         raise ValueError(f"history: expected at least one {unit} to plot, got none")
-    panels = 2 if metrics else 1
-    figure, axes = _subplots(1, panels, figsize=(5.5 * panels, 4), squeeze=False)
-    epochs = range(1, len(cost) + 1)
-    marker = "o" if len(cost) == 1 else None  # one point makes no line
-
-    axes[0, 0].plot(epochs, cost, marker=marker, label="training")
+    recorded = {name: values for name, values in metrics.items() if values}
+    figure, axes = panels(1 + len(recorded), PANEL if len(recorded) else (5.5, 4.0))
+    _curve(axes[0], cost, 0, "training")
     if validation_cost:
-        axes[0, 0].plot(epochs, validation_cost, marker=marker, label="validation")
-    curves = [*cost, *validation_cost]
-    if min(curves) > 0 and max(curves) > 20 * min(curves):
-        axes[0, 0].set_yscale("log")
-    axes[0, 0].set(xlabel=unit, ylabel="cost J", title="Cost")
-    for name, values in metrics.items():
-        axes[0, -1].plot(epochs, values, marker=marker, label=f"validation {name.replace('_', ' ')}")
-    if metrics:
-        axes[0, -1].set(xlabel=unit, title="Validation")
-    for axis in axes.flat:
+        _curve(axes[0], validation_cost, 1, "validation")
+    axes[0].set_yscale(**scale_for(finite(cost, validation_cost)))
+    axes[0].set_ylabel("cost J")
+    for axis, (name, values) in zip(axes[1:], recorded.items(), strict=True):
+        _curve(axis, values, 1, "validation")
+        shown = finite(values)
+        if shown.size and not 0 <= shown.min() <= shown.max() <= 1:  # shares stay on a linear axis
+            axis.set_yscale(**scale_for(shown))
+        axis.set_ylabel(plain(f"validation {shortened(name.replace('_', ' '), LONGEST_SCORE)}"))
+    lost = np.flatnonzero(~np.isfinite(np.asarray(cost, float)))
+    for axis in axes:
+        axis.set_xlabel(unit)
+        axis.set_xlim(*((0.5, 1.5) if len(cost) == 1 else (1 - 0.03 * len(cost), 1.03 * len(cost))))
         axis.xaxis.get_major_locator().set_params(integer=True)
+        if len(cost) == 1:
+            axis.set_xticks([1])
         if best_epoch is not None:
-            axis.axvline(best_epoch, color="0.6", linestyle=":", label=f"best epoch, {best_epoch}")
-        axis.grid(alpha=0.3)
-        axis.legend()
+            axis.axvline(best_epoch, color=GREY, linestyle=":", label=f"best {unit}, {best_epoch}")
+        if lost.size:
+            label = f"cost not finite from {unit} {lost[0] + 1}"
+            axis.axvline(lost[0] + 1, color=COLOURS[3], linestyle="-.", label=label)
+    legend_below(figure)
     return figure
+
+
+def _curve(axis: Any, values: Sequence[float], k: int, label: str) -> None:
+    """Draw what was recorded by epoch, which may end before the last one."""
+    axis.plot(range(1, len(values) + 1), values, label=label, **look(k, len(values)))
 
 
 def plot_rates(
@@ -84,14 +83,15 @@ def plot_rates(
     """Draw costs over learning rates, smoothed too, with the rate that is suggested; return the figure."""
     if not len(rates):
         raise ValueError("rates: expected a curve to plot, got none; fit or find makes it")
-    figure, axis = pyplot().subplots(figsize=(5.5, 4), layout="constrained")
-    axis.plot(rates, costs, color="0.7", label="of each minibatch")
-    axis.plot(rates, smoothed, label="smoothed")
+    figure, (axis,) = panels(1, (5.5, 4.0))
+    axis.plot(rates, costs, color=GREY, linewidth=0.9, label="cost of each minibatch")
+    axis.plot(rates, smoothed, color=COLOURS[0], linewidth=2, label="smoothed")
     if suggestion is not None:
-        axis.axvline(suggestion, color="0.4", linestyle=":", label=f"suggestion, {suggestion:.2g}")
-    axis.set(xscale="log", xlabel="learning rate", ylabel="cost", title="Learning-rate range test")
-    axis.grid(alpha=0.3)
-    axis.legend()
+        line = {"color": COLOURS[1], "linestyle": "--"}
+        axis.axvline(suggestion, label=f"suggestion, η = {suggestion:.2g}", **line)
+    axis.set(xscale="log", xlabel="learning rate η", ylabel="cost J", title="Learning-rate range test")
+    axis.set_yscale(**scale_for(finite(costs, smoothed)))
+    legend_below(figure)
     return figure
 
 
@@ -101,147 +101,36 @@ def plot_weights(weights: np.ndarray[Any, Any], shape: tuple[int, int]) -> Any:
     columns = math.ceil(math.sqrt(units))
     rows = math.ceil(units / columns)
     side = max(0.6, min(1.2, 9 / columns))
-    figure, axes = _subplots(rows, columns, figsize=(side * columns + 1, side * rows), squeeze=False)
+    figure, axes = subplots(rows, columns, figsize=(max(2.5, side * columns + 1), max(2.0, side * rows)), squeeze=False)
     # A few extreme weights would leave all others grey.
-    limit = float(np.percentile(np.abs(weights), 99.5)) or 1.0
+    sizes = np.abs(finite(weights))
+    limit = float(np.percentile(sizes, 99.5) if sizes.size else 0.0) or 1.0
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, row in zip(axes.flat, weights, strict=False):
-        image = axis.imshow(row.reshape(shape), cmap="RdBu_r", vmin=-limit, vmax=limit)
-    figure.colorbar(image, ax=axes, shrink=0.8, label="weight")
+        image = axis.imshow(row.reshape(shape), cmap=SIGNED_COLOURS, vmin=-limit, vmax=limit)
+    beyond = "both" if sizes.size and sizes.max() > limit else "neither"
+    figure.colorbar(image, ax=axes, shrink=0.8, label="weight", extend=beyond)
     return figure
-
-
-def plot_sweep(
-    candidates: Sequence[dict[str, Any]], mean: Any, spread: Any, score: str, best: int | None = None
-) -> Any:
-    """Draw the mean score against each parameter that varies, mark the best candidate, and return the figure.
-
-    By default, the candidate with the highest mean is the best.
-    """
-    shown, mean, spread = varied(candidates), np.asarray(mean, float), np.asarray(spread, float)
-    figure, axes = _panels(len(shown), score)
-    if best is None and np.isfinite(mean).any():
-        best = int(np.nanargmax(mean))
-    for axis, name in zip(axes, shown, strict=False):
-        at = _places(axis, [parameters.get(name) for parameters in candidates], name)
-        axis.errorbar(at, mean, yerr=spread, **POINTS)
-        _mark_best(axis, at, mean, best)
-    return figure
-
-
-def plot_halving(
-    candidates: Sequence[dict[str, Any]],
-    mean: Any,
-    spread: Any,
-    score: str,
-    best: int | None,
-    resource: str,
-    amounts: Any,
-) -> Any:
-    """Draw the mean score against the resource and each parameter that varies, mark the best, and return the figure.
-
-    `amounts` says how much of the resource each candidate had. By default, the best of those with the most of it, and
-    not the best of all, is marked.
-    """
-    mean, spread, amounts = np.asarray(mean, float), np.asarray(spread, float), np.asarray(amounts)
-    shown = [name for name in varied(candidates) if name != resource]
-    figure, axes = _panels(1 + len(shown), score)
-    last = np.where(amounts == amounts.max(), mean, np.nan)
-    if best is None and np.isfinite(last).any():
-        best = int(np.nanargmax(last))
-    of_candidate: dict[Any, list[int]] = {}
-    for k, parameters in enumerate(candidates):
-        of_candidate.setdefault(tuple(str(parameters.get(name)) for name in shown), []).append(k)
-    for line in of_candidate.values():
-        axes[0].plot(amounts[line], mean[line], color="0.7", linewidth=0.8, zorder=1)
-    if amounts.max() > amounts.min():
-        axes[0].set_xscale("log")
-        axes[0].set_xticks(np.unique(amounts), np.unique(amounts).astype(str))
-        axes[0].set_xticks([], minor=True)
-    places = [amounts.astype(float)]
-    axes[0].set_xlabel(_plain(resource))
-    for axis, name in zip(axes[1:], shown, strict=False):
-        places.append(_places(axis, [parameters.get(name) for parameters in candidates], name))
-    for axis, at in zip(axes, places, strict=False):
-        for position, amount in enumerate(np.unique(amounts)):
-            own = amounts == amount
-            options = {"color": f"C{position % 10}", "label": f"{_plain(resource)} {amount}"} | POINTS
-            axis.errorbar(at[own], mean[own], yerr=spread[own], **options)
-        _mark_best(axis, at, mean, best)
-    return figure
-
-
-def varied(candidates: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the names of the parameters in which the candidates differ; all names where they do not."""
-    names = sorted({name for parameters in candidates for name in parameters})
-    return [name for name in names if len({str(parameters.get(name)) for parameters in candidates}) > 1] or names
-
-
-def _panels(count: int, score: str) -> tuple[Any, Any]:
-    """Make a figure of so many panels, with one axis of scores; return it and the panels."""
-    columns = min(3, max(1, count))
-    rows = math.ceil(max(1, count) / columns)
-    figure, axes = _subplots(rows, columns, figsize=(4.5 * columns, 3.5 * rows), squeeze=False, sharey=True)
-    for axis in axes.flat[count:]:
-        axis.set_axis_off()
-    for axis in axes.flat[:count]:
-        axis.grid(alpha=0.3)
-    for axis in axes[:, 0]:
-        axis.set_ylabel(f"mean test {_plain(score)}")
-    return figure, axes.flat
-
-
-def _places(axis: Any, values: Sequence[Any], name: str) -> NDArray[np.float64]:
-    """Set up the axis of a parameter, and return where each value stands."""
-    axis.set_xlabel(_plain(name))
-    if all(isinstance(value, (int, float, np.number)) and not isinstance(value, bool) for value in values):
-        at = np.array(values, float)
-        positive = at[at > 0]
-        if positive.size and positive.max() >= 50 * positive.min():
-            axis.set_xscale("log" if positive.size == at.size else "symlog")
-        return at
-    texts = [shortened(value) for value in values]
-    labels = list(dict.fromkeys(texts))
-    axis.set_xticks(range(len(labels)), map(_plain, labels), rotation=30 if max(map(len, labels)) > 6 else 0)
-    return np.array([labels.index(text) for text in texts], float)
-
-
-def _mark_best(axis: Any, at: Any, mean: Any, best: int | None) -> None:
-    if best is not None:
-        axis.plot(at[best], mean[best], "*", markersize=14, color="C3", label=f"best: {mean[best]:.4g}", zorder=3)
-        axis.legend()
-
-
-def shortened(value: object) -> str:
-    """Return a value as one short line of text."""
-    text = " ".join(str(value).split())
-    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
-
-
-def _plain(text: str) -> str:
-    """Keep matplotlib from reading formulas in a name."""
-    return text.replace("$", r"\$")
 
 
 def plot_importances(names: Sequence[str], importances: Any, top: int, unit: str) -> Any:
     """Draw a bar for each of the `top` most important columns, the largest on top, and return the figure."""
     values = np.asarray(importances, float)
     order = np.argsort(-values, kind="stable")[:top]
-    shown = [shortened(name) for name in names]
-    figure, axis = _subplots(1, 1, figsize=(7, 1.2 + 0.28 * len(order)))
+    shown = [shortened(names[k]) for k in order]
+    width = 5.0 + CHARACTER * max(map(len, shown))
+    figure, axis = subplots(1, 1, figsize=(width, min(HIGHEST, 1.4 + 0.28 * len(order))))
     places = np.arange(len(order))
-    axis.barh(places, values[order], height=0.7, color=["C0" if value > 0 else "0.7" for value in values[order]])
-    axis.set_yticks(places, [_plain(shown[k]) for k in order])
+    axis.barh(places, values[order], height=0.7, color=[COLOURS[0] if value > 0 else GREY for value in values[order]])
+    axis.set_yticks(places, map(plain, shown))
     axis.set_ylim(len(order) - 0.4, -0.6)
     for place, value in zip(places, values[order], strict=True):
-        axis.annotate(
-            f"{value:.3g}", (max(value, 0.0), place), (4, 0), textcoords="offset points", va="center", color="0.3"
-        )
+        axis.annotate(f"{value:.3g}", (max(value, 0.0), place), (4, 0), textcoords="offset points", va="center")
     axis.margins(x=0.12)
     more = f", the first {len(order)} of {len(values)} columns" if len(order) < len(values) else ""
-    axis.set(xlabel=unit, title=f"Importance{more}")
-    axis.axvline(0, color="0.3", linewidth=0.8)
+    axis.set(xlabel=unit, ylabel="column", title=f"Importance{more}")
+    axis.axvline(0, color=GREY, linewidth=0.8)
     axis.grid(axis="x", alpha=0.3)
     axis.set_axisbelow(True)
     axis.spines[["top", "right", "left"]].set_visible(False)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.reports.plotting import shortened, varied
+from deltaprop.reports.plot_style import shortened
+from deltaprop.reports.search_plots import varied
 from deltaprop.reports.sheet import Sheet
 from deltaprop.reports.text_table import Table
 

@@ -159,6 +159,8 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
 
         Raises
         ------
+        NotFittedError
+            If `fit` has not been called.
         ValueError
             If a column of training is missing.
 
@@ -166,6 +168,15 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         -----
         UserWarning
             If there are columns that training did not have.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> table = {"side": ["north", "south", None] * 20, "rooms": [1, 2, 3, 4] * 15}
+        >>> model = dp.TabularClassifier(n_members=4, random_state=0).fit(table, ["cold", "warm", "warm"] * 20)
+        >>> P = model.predict_proba({"rooms": [2, 3], "side": ["north", None]})
+        >>> model.classes_.tolist(), P.shape, bool(P[0, 0] > 0.8)
+        (['cold', 'warm'], (2, 2), True)
         """
         outputs = self._outputs(X)
         return tempered(outputs, self.temperature_)
@@ -182,6 +193,21 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         -------
         array, (m,)
             Labels.
+
+        Raises
+        ------
+        NotFittedError
+            If `fit` has not been called.
+        ValueError
+            If a column of training is missing.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> table = {"side": ["north", "south", None] * 20, "rooms": [1, 2, 3, 4] * 15}
+        >>> model = dp.TabularClassifier(n_members=4, random_state=0).fit(table, ["cold", "warm", "warm"] * 20)
+        >>> model.predict({"rooms": [2, 3], "side": ["north", "south"]}).tolist()
+        ['cold', 'warm']
         """
         numbers = self._outputs(X).argmax(axis=1)  # before `classes_`, which an estimator that is not fitted lacks
         labels: HostArray = self.classes_[numbers]
@@ -203,6 +229,21 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         -------
         float
             The share of the rows whose label is predicted.
+
+        Raises
+        ------
+        NotFittedError
+            If `fit` has not been called.
+        ValueError
+            If a column of training is missing.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> table = {"side": ["north", "south", None] * 20, "rooms": [1, 2, 3, 4] * 15}
+        >>> model = dp.TabularClassifier(n_members=4, random_state=0).fit(table, ["cold", "warm", "warm"] * 20)
+        >>> model.score({"rooms": [2, 3], "side": ["north", "south"]}, ["cold", "cold"])
+        0.5
         """
         table, labels, weights = self._table_and_truth(X, y, sample_weight)
         if not isinstance(y, str):

@@ -47,6 +47,12 @@ class ColumnRole:
         What it is taken for.
     reason : str
         Why, with figures: "text with 3 levels", "numbers from 0 to 512.33, 177 gaps".
+
+    Examples
+    --------
+    >>> from deltaprop.tabular.column_roles import ColumnRole
+    >>> ColumnRole("side", "category", "text with 2 levels").role
+    'category'
     """
 
     name: str

@@ -128,6 +128,15 @@ class TabularEstimator(SavedTabular):
         -----
         UserWarning
             If rows of a file have no target, which it names; or the first line of a file looks like a row.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> table = {"rooms": [1, 2, 3, 4] * 15, "side": ["north", "south", None] * 20}
+        >>> price = [100 * rooms + 30 * (side == "south") for rooms, side in zip(*table.values(), strict=True)]
+        >>> model = dp.TabularRegressor(n_members=4, random_state=0).fit(table, price)
+        >>> model.oof_score_ > 0.8, model.feature_names_in_.tolist()
+        (True, ['rooms', 'side'])
         """
         with training_of(self):
             fitted = copy.copy(self)  # a fit that fails, and a prediction meanwhile, see only what was fitted before
@@ -261,6 +270,21 @@ class TabularEstimator(SavedTabular):
         ------
         NotFittedError
             Before `fit`.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> table = {"rooms": [1, 2, 3, 4] * 15, "side": ["north", "south", None] * 20, "always": ["yes"] * 60}
+        >>> price = [100 * rooms for rooms in table["rooms"]]
+        >>> model = dp.TabularRegressor(n_members=2, random_state=0).fit(table, price)
+        >>> print(model.explain_columns())
+        ╭────────┬───────────┬─────────────────────────────╮
+        │ column │ taken for │ why                         │
+        ├────────┼───────────┼─────────────────────────────┤
+        │ rooms  │ number    │ numbers from 1 to 4         │
+        │ side   │ category  │ text with 2 levels, 20 gaps │
+        │ always │ left out  │ the same text in every row  │
+        ╰────────┴───────────┴─────────────────────────────╯
         """
         check_is_fitted(self, "stack_")
         return self._roles
@@ -302,6 +326,15 @@ class TabularEstimator(SavedTabular):
             Before `fit`.
         ImportError
             If matplotlib is not installed.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> table = {"rooms": [1, 2, 3, 4] * 15, "side": ["north", "south", None] * 20}
+        >>> price = [100 * rooms for rooms in table["rooms"]]
+        >>> model = dp.TabularRegressor(n_members=2, random_state=0).fit(table, price)
+        >>> figure = model.plot_importances()  # needs matplotlib
+        >>> figure.savefig("importances.png")
         """
         check_is_fitted(self, "stack_")
         most = check_whole_number("top", top, least=1)

@@ -147,13 +147,25 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
 
         Raises
         ------
+        NotFittedError
+            If `fit` has not been called.
         ValueError
-            If a column of training is missing.
+            If a column of training is missing, or `return_interval` is no probability.
 
         Warns
         -----
         UserWarning
             If there are columns that training did not have.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from sklearn.datasets import load_diabetes
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> model = dp.TabularRegressor(n_members=4, random_state=0).fit(X, y)
+        >>> values, interval = model.predict(X[:5], return_interval=0.9)
+        >>> values.shape, interval.shape, bool((interval[:, 0] < values).all())
+        ((5,), (5, 2), True)
         """
         outputs = self._outputs(X)[:, 0]  # before `_targets`, which an estimator that is not fitted lacks
         values = self._targets.values(outputs)
@@ -178,6 +190,22 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         -------
         float
             R².
+
+        Raises
+        ------
+        NotFittedError
+            If `fit` has not been called.
+        ValueError
+            If a column of training is missing.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> from sklearn.datasets import load_diabetes
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> model = dp.TabularRegressor(n_members=4, random_state=0).fit(X[:350], y[:350])
+        >>> model.score(X[350:], y[350:]) > 0.3
+        True
         """
         table, values, weights = self._table_and_truth(X, y, sample_weight)
         return float(super().score(table, values, weights))

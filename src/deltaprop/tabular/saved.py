@@ -65,12 +65,26 @@ class SavedTabular(RanksInCopies, BaseEstimator):
         ValueError
             If a label, or a text in the table, is nothing that a file can hold.
 
+        See Also
+        --------
+        deltaprop.load : Reads it.
+        to_onnx : For other programs.
+
         Notes
         -----
         No row of training is in the file, nor are ``oof_predictions_``, which belong to them. ``feature_importances_``
         are kept, and computed for that if nobody has asked for them before, which may take seconds, or about a
         twentieth of the `time_limit` if there was one. Of the parameters those are kept that JSON can hold: a
         ``random_state`` that is a generator comes back as None.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> table = {"side": ["north", "south", None] * 20, "rooms": [1, 2, 3, 4] * 15}
+        >>> model = dp.TabularClassifier(n_members=2, random_state=0).fit(table, ["cold", "warm", "warm"] * 20)
+        >>> model.save("sides.safetensors")
+        >>> bool((dp.load("sides.safetensors").predict(table) == model.predict(table)).all())
+        True
         """
         check_is_fitted(self, "stack_")
         from deltaprop.tabular.saved_encoding import encoding_to_file, refuse_half_characters
@@ -124,6 +138,17 @@ class SavedTabular(RanksInCopies, BaseEstimator):
         The outputs are ``label``, (m,), and ``probabilities``, (m, n_classes), or ``value``, (m,); where a column has
         such a name, the output's name has an underscore at its end. As here, what becomes of numbers and outputs is
         computed in float64, the networks in float32.
+
+        Examples
+        --------
+        >>> import onnx
+        >>> import deltaprop as dp
+        >>> table = {"side": ["north", "south", None] * 20, "rooms": [1, 2, 3, 4] * 15}
+        >>> model = dp.TabularClassifier(n_members=2, random_state=0).fit(table, ["cold", "warm", "warm"] * 20)
+        >>> model.to_onnx("sides.onnx")
+        >>> graph = onnx.load("sides.onnx").graph
+        >>> [each.name for each in graph.input], [each.name for each in graph.output]
+        (['side', 'rooms'], ['label', 'probabilities'])
         """
         check_is_fitted(self, "stack_")
         from deltaprop.tabular.onnx_model import write_estimator

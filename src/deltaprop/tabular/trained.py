@@ -52,14 +52,22 @@ class Trained:
     target_name : str
         The name of the target.
 
+    See Also
+    --------
+    deltaprop.load : Returns it for a file of the command line.
+
     Examples
     --------
+    >>> import contextlib, io
     >>> import deltaprop as dp
     >>> from deltaprop.cli import run
-    >>> run(["train", "digits", "--epochs", "20", "--out", "digits.safetensors", "--no-progress"])  # doctest: +SKIP
-    >>> model = dp.load("digits.safetensors")  # doctest: +SKIP
-    >>> model.predict([[0.0] * 64])  # doctest: +SKIP
-    array([1])
+    >>> from sklearn.datasets import load_digits
+    >>> X, y = load_digits(return_X_y=True)
+    >>> with contextlib.redirect_stdout(io.StringIO()):  # what `deltaprop train …` prints
+    ...     status = run(["train", "digits", "--epochs", "5", "--out", "digits.safetensors", "--no-progress"])
+    >>> model = dp.load("digits.safetensors")
+    >>> model.network.layer_sizes[0], model.predict(X[:3]).tolist()
+    (64, [0, 1, 2])
     """
 
     network: Network

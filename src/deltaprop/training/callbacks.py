@@ -28,6 +28,16 @@ class FitBegin:
     try_rates : callable or None
         Given learning rates, it trains a copy of the network by one minibatch at each of them, in turn, and returns the
         cost of each minibatch before its step. None where training has no minibatches of one network.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> from deltaprop.callbacks import Callback
+    >>> class Report(Callback):
+    ...     def on_fit_begin(self, event):
+    ...         print(event.network.layer_sizes, event.epochs, event.parameters["batch_size"])
+    >>> history = dp.Network([1, 1]).fit([[0.0], [1.0]], [0, 1], epochs=3, callbacks=[Report()])
+    (1, 1) 3 2
     """
 
     network: NetworkState
@@ -51,6 +61,17 @@ class EpochBegin:
         How many epochs were asked for.
     history : History
         The epochs before.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> from deltaprop.callbacks import Callback
+    >>> class Report(Callback):
+    ...     def on_epoch_begin(self, event):
+    ...         print(f"epoch {event.epoch} of {event.epochs}, {event.history.epochs} behind")
+    >>> history = dp.Network([1, 1]).fit([[0.0], [1.0]], [0, 1], epochs=2, callbacks=[Report()])
+    epoch 1 of 2, 0 behind
+    epoch 2 of 2, 1 behind
     """
 
     network: NetworkState
@@ -78,6 +99,20 @@ class StepEnd:
     cost : float or None
         The mean cost of the samples of this epoch so far, without penalty; None on a device, where reading it would
         make the device wait.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> from deltaprop.callbacks import Callback
+    >>> class Report(Callback):
+    ...     every_steps = 3
+    ...
+    ...     def on_step_end(self, event):
+    ...         print("epoch", event.epoch, "step", event.step)
+    >>> X, Y = [[0.0], [1.0], [2.0]], [0, 1, 1]
+    >>> history = dp.Network([1, 1]).fit(X, Y, batch_size=1, epochs=2, callbacks=[Report()])
+    epoch 1 step 3
+    epoch 2 step 6
     """
 
     network: NetworkState
@@ -102,6 +137,14 @@ class EpochEnd:
         How many epochs were asked for (iterations at most).
     history : History
         Everything recorded so far, this epoch included.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> def stop_at_half(event):  # any function of an EpochEnd is a callback; True ends training
+    ...     return event.epoch >= event.epochs / 2
+    >>> dp.Network([1, 1]).fit([[0.0], [1.0]], [0, 1], epochs=10, callbacks=[stop_at_half]).epochs
+    5
     """
 
     network: NetworkState
@@ -124,6 +167,16 @@ class FitEnd:
         All epochs; its ``message`` says why training ended.
     error : BaseException or None
         What ended training, if it did not end by itself.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> from deltaprop.callbacks import Callback
+    >>> class Report(Callback):
+    ...     def on_fit_end(self, event):
+    ...         print(event.history.epochs, event.error)
+    >>> history = dp.Network([1, 1]).fit([[0.0], [1.0]], [0, 1], epochs=3, callbacks=[Report()])
+    3 None
     """
 
     network: NetworkState

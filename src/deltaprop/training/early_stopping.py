@@ -81,6 +81,13 @@ class EarlyStopping:
         ------
         ValueError
             If the history does not have the monitored number.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> history = dp.History(cost=[0.7, 0.5], metrics={"accuracy": [0.5, 1.0]})
+        >>> dp.EarlyStopping(monitor="accuracy").values(history)
+        [-0.5, -1.0]
         """
         return self._turned(self._recorded(history))
 
@@ -96,6 +103,13 @@ class EarlyStopping:
         -------
         epoch : int or None
             Counted from 1; None where there is none.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> history = dp.History(validation_cost=[0.9, 0.5, 0.49, 0.7])
+        >>> dp.EarlyStopping().best_epoch(history), dp.EarlyStopping(min_delta=0.1).best_epoch(history)
+        (3, 2)
         """
         watch = Watch(self, history)
         watch.see(self.values(history))
@@ -113,6 +127,13 @@ class EarlyStopping:
         -------
         stop : bool
             True where training shall end.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> history = dp.History(validation_cost=[0.9, 0.5, 0.6, 0.7])
+        >>> dp.EarlyStopping(patience=2).should_stop(history), dp.EarlyStopping(patience=3).should_stop(history)
+        (False, False)
         """
         return history.epochs - (self.best_epoch(history) or 0) >= self.patience
 

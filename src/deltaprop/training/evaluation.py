@@ -36,6 +36,17 @@ class ForwardPass:
         The inputs z^(2) … z^(L) of the activations, (m, s_l).
     a : list of array
         The outputs a^(1) … a^(L) of the layers, (m, s_l); ``a[0]`` is X and ``a[l + 1]`` is g(``z[l]``).
+
+    See Also
+    --------
+    deltaprop.Network.forward : Makes it.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> seen = dp.Network([2, 3, 1]).forward([[0.0, 1.0]])
+    >>> len(seen.z), len(seen.a), seen.a[0].tolist()
+    (2, 3, [[0.0, 1.0]])
     """
 
     z: list[AnyArray]

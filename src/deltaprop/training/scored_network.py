@@ -49,6 +49,14 @@ class ScoredNetwork(NetworkState):
         ValueError, TypeError
             As `predict`. Also if the outputs are no probabilities (neither sigmoid nor softmax), or if `multilabel` is
             True and they are not several sigmoid outputs.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> net = dp.Network([2, 3], loss="categorical_cross_entropy", init="zeros")
+        >>> net.biases = [[0.0, 2.0, 1.0]]
+        >>> net.predict_classes([[0.0, 0.0], [1.0, 1.0]]).tolist()
+        [1, 1]
         """
         check_classes(self, multilabel=multilabel)
         return classes_of(self.predict(X), multilabel=multilabel)
@@ -81,6 +89,14 @@ class ScoredNetwork(NetworkState):
         ValueError, TypeError
             As `cost`. Also if `multilabel` does not suit the network, or if it is False and a row of 0 and 1 has not
             one 1, so that it names no class.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> net = dp.Network([2, 3], loss="categorical_cross_entropy", init="zeros")
+        >>> net.biases = [[0.0, 2.0, 1.0]]  # class 1 is predicted, whatever comes
+        >>> net.score([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.0]], [1, 1, 1, 2])
+        0.75
         """
         if multilabel:
             check_classes(self, multilabel=multilabel)
@@ -130,6 +146,13 @@ class ScoredStack(StackState):
         ------
         ValueError, TypeError
             As `Network.predict_classes`; also if X has not one entry a member.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> stack = dp.NetworkStack(3, [2, 4], loss="categorical_cross_entropy")
+        >>> stack.predict_classes([[0.0, 0.0], [1.0, 1.0]]).shape
+        (3, 2)
         """
         check_classes(self, multilabel=multilabel)
         return classes_of(self.predict(X), multilabel=multilabel)
@@ -159,6 +182,14 @@ class ScoredStack(StackState):
         ------
         ValueError, TypeError
             As `Network.score`; also if an argument has not one entry a member.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> stack = dp.NetworkStack(3, [2, 4], loss="categorical_cross_entropy", init="zeros")
+        >>> stack.biases = [[[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]]
+        >>> stack.score([[0.0, 0.0], [1.0, 1.0]], [0, 1]).tolist()  # each member predicts a class of its own
+        [0.5, 0.5, 0.0]
         """
         each = self._samples_of(X, Y, 0.0, sample_weight)
         return np.array([net.score(x, y, multilabel=multilabel, **how) for net, (x, y, _), how in each])

@@ -48,6 +48,13 @@ class StackFunction(StackState):
         ------
         ValueError, TypeError
             As `Network.forward`; also if X has not one entry a member.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> stack = dp.NetworkStack(3, [2, 4, 1])
+        >>> [z.shape for z in stack.forward([[0.0, 1.0], [1.0, 1.0]]).z]
+        [(3, 2, 4), (3, 2, 1)]
         """
         passes = [network.forward(x) for network, x in zip(self._networks, self._each("X", X), strict=True)]
         return ForwardPass(
@@ -72,6 +79,14 @@ class StackFunction(StackState):
         ------
         ValueError, TypeError
             As `Network.predict`; also if X has not one entry a member.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import deltaprop as dp
+        >>> stack, X = dp.NetworkStack(3, [2, 4, 1]), [[0.0, 1.0], [1.0, 1.0]]
+        >>> stack.predict(X).shape, bool(np.allclose(stack.predict(X)[2], stack[2].predict(X)))
+        ((3, 2, 1), True)
         """
         if not self.backend.on_host:
             return self._of_each("predict", X)
@@ -119,6 +134,13 @@ class StackFunction(StackState):
         ------
         ValueError, TypeError
             As `Network.cost`; also if an argument has not one entry a member.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> stack = dp.NetworkStack(3, [2, 4, 1], init="zeros")
+        >>> stack.cost([[0, 0], [0, 1]], [0, 1]).round(6).tolist()  # log 2
+        [0.693147, 0.693147, 0.693147]
         """
         return np.array(
             [
@@ -165,6 +187,14 @@ class StackFunction(StackState):
         ------
         ValueError, TypeError
             As `cost`.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> stack = dp.NetworkStack(3, [2, 4, 1])
+        >>> cost, gradient = stack.cost_and_gradient([[0, 0], [0, 1]], [0, 1], l2=[0.0, 0.1, 1.0])
+        >>> cost.shape, gradient.flat.shape, [W.shape for W in gradient.weights]
+        ((3,), (3, 17), [(3, 4, 2), (3, 1, 4)])
         """
         pairs = [
             net.cost_and_gradient(*what, l2_scaling, reduction, **how)
@@ -193,6 +223,13 @@ class StackFunction(StackState):
         ------
         ValueError, TypeError
             As `Network.deltas`; also if an argument has not one entry a member.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> stack = dp.NetworkStack(3, [2, 4, 1])
+        >>> [delta.shape for delta in stack.deltas([[0, 0], [0, 1]], [0, 1])]
+        [(3, 2, 4), (3, 2, 1)]
         """
         each = [net.deltas(x, y) for net, (x, y, _), _ in self._samples_of(X, Y, 0.0, None)]
         return [stacked([deltas[l] for deltas in each]) for l in range(len(self.weights))]
@@ -216,6 +253,12 @@ class StackFunction(StackState):
         ------
         ValueError, TypeError
             As `Network.jvp`; also if an argument has not one entry a member.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> dp.NetworkStack(3, [2, 4, 1]).jvp([[0.0, 1.0]], [[1.0, 0.0]]).shape
+        (3, 1, 1)
         """
         return self._of_each("jvp", X, dX)
 
@@ -238,6 +281,12 @@ class StackFunction(StackState):
         ------
         ValueError, TypeError
             As `Network.vjp`; also if an argument has not one entry a member.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> dp.NetworkStack(3, [2, 4, 1]).vjp([[0.0, 1.0]], [[1.0]]).shape
+        (3, 1, 2)
         """
         return self._of_each("vjp", X, dY)
 
@@ -260,6 +309,12 @@ class StackFunction(StackState):
         ------
         ValueError, TypeError
             As `Network.jacobian`; also if X has not one entry a member.
+
+        Examples
+        --------
+        >>> import deltaprop as dp
+        >>> dp.NetworkStack(3, [2, 4, 1]).jacobian([[0.0, 1.0]]).shape
+        (3, 1, 1, 2)
         """
         return stacked([net.jacobian(x, mode) for net, x in zip(self._networks, self._each("X", X), strict=True)])
 
@@ -302,6 +357,14 @@ class StackFunction(StackState):
         ------
         ValueError, TypeError
             As `Network.hvp`; also if an argument has not one entry a member.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import deltaprop as dp
+        >>> stack = dp.NetworkStack(3, [2, 4, 1])
+        >>> stack.hvp([[0, 0], [0, 1]], [0, 1], np.ones(17)).shape
+        (3, 17)
         """
         directions = self._each("v", v, axes=1)
         return stacked(

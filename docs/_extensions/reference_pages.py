@@ -1,0 +1,148 @@
+"""The reference: a page a class with all that this package defines on it, and the command line's options as tables.
+
+Both are made from the code when the site is built: methods by looking at the class, options by asking typer.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.nodes import make_refnode
+
+#: Where names stand that docstrings write without their module.
+MODULES = ("deltaprop", "deltaprop.callbacks", "deltaprop.accel")
+#: Names of the methods that training and files call, and users need only to write classes of their own.
+CALLED_BY_TRAINING = {"apply", "follow", "init", "lead", "over", "own", "rates", "rates_vary", "rule", "watch"}
+CALLED_BY_FILES = ("file_", "from_file_")
+
+
+def members_of(path: str) -> dict[str, list[str]]:
+    """Return the names of what this package defines on a class: properties, methods, and methods it calls itself."""
+    cls = _object(path)
+    found: dict[str, list[str]] = {"methods": [], "properties": [], "own_methods": [], "own_properties": []}
+    for name, member in inspect.getmembers_static(cls):
+        inside = (getattr(member, each, None) for each in ("fget", "fn", "func", "__func__"))
+        function = next(filter(None, inside), member)
+        module = getattr(function, "__module__", None) or ""
+        if (name != "__call__" and name.startswith("_")) or not module.startswith("deltaprop."):
+            continue
+        is_method = callable(member) or isinstance(member, classmethod | staticmethod)
+        kind = "methods" if is_method else "properties"
+        if name in CALLED_BY_TRAINING or name.startswith(CALLED_BY_FILES):
+            kind = f"own_{kind}"
+        found[kind].append(name)
+    return found
+
+
+def inherits_from_sklearn(path: str) -> bool:
+    """Return whether a class has methods of scikit-learn's besides ours."""
+    cls = _object(path)
+    return any(base.__module__.startswith("sklearn.") for base in cls.__mro__)
+
+
+def _object(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def options_of(command: Any) -> dict[str, list[tuple[str, str, str]]]:
+    """Return name, default and help of each argument and option of a command, by the title of its group."""
+    groups: dict[str, list[tuple[str, str, str]]] = {}
+    for parameter in command.params:
+        is_argument = parameter.param_type_name == "argument"
+        written = parameter.name.upper() if is_argument else ", ".join([*parameter.opts, *parameter.secondary_opts])
+        default = parameter.default
+        if parameter.required:
+            shown = "required"
+        else:
+            shown = "" if default in (None, False, "", []) or callable(default) else str(default)
+        title = getattr(parameter, "rich_help_panel", None) or ""
+        groups.setdefault(title, []).append((written, shown, parameter.help or ""))
+    return groups
+
+
+class CommandLine(SphinxDirective):
+    """``.. command-line::`` makes a section for each command of ``deltaprop``."""
+
+    def run(self) -> list[nodes.Node]:
+        """Write the sections as reStructuredText and parse them."""
+        from typer.main import get_command
+
+        from deltaprop.cli.app import app
+
+        group = get_command(app)
+        lines: list[str] = []
+        for name, command in sorted(group.commands.items()):  # type: ignore[attr-defined]
+            lines += _section(name, command)
+        node = nodes.section()
+        node.document = self.state.document
+        self.state.nested_parse(StringList(lines, source="deltaprop.cli"), 0, node, match_titles=True)
+        return node.children
+
+
+def _section(name: str, command: Any) -> list[str]:
+    """Return the section of a command as lines of reStructuredText."""
+    title = f"deltaprop {name}"
+    groups = options_of(command)
+    written = [row[0] for rows in groups.values() for row in rows]
+    arguments = " ".join(each for each in written if not each.startswith("-"))
+    lines = [f".. _command-{name}:", "", title, "-" * len(title), ""]
+    lines += [*inspect.cleandoc(command.help or "").splitlines(), "", ".. code-block:: text", ""]
+    options = "[OPTIONS]" if any(each.startswith("-") for each in written) else ""
+    lines += [f"   {' '.join(filter(None, ('deltaprop', name, options, arguments)))}", ""]
+    for heading, rows in groups.items():
+        if heading:
+            lines += [f".. rubric:: {heading}", ""]
+        lines += [".. list-table::", "   :header-rows: 1", "   :widths: 30 15 55", "   :class: options", ""]
+        lines += ["   * - option", "     - default", "     - what it does"]
+        for option, default, text in rows:
+            cells = (f"``{option}``", f"``{default}``" if default else "", _escaped(text))
+            lines += [f"   {'* -' if i == 0 else '  -'} {cell}".rstrip() for i, cell in enumerate(cells)]
+        lines.append("")
+    return lines
+
+
+def _escaped(text: str) -> str:
+    """Return text in which no character is markup."""
+    return " ".join(text.replace("\\", "\\\\").replace("*", r"\*").replace("`", r"\`").replace("|", r"\|").split())
+
+
+def find_in_package(app: Sphinx, env: Any, node: addnodes.pending_xref, content: nodes.Element) -> Any:
+    """Find names that a docstring writes without their module, such as ``Network.fit`` on a page of a callback."""
+    if node.get("reftype") == "term" and node.get("refdoc", "").startswith("reference/generated"):
+        return content  # a word of scikit-learn's glossary, in a docstring of its own
+    if node.get("refdomain") != "py":
+        return None
+    known = env.get_domain("py").objects
+    for name in (f"{module}.{node['reftarget']}" for module in MODULES):
+        if name in known:
+            return make_refnode(app.builder, node["refdoc"], known[name].docname, known[name].node_id, content, name)
+    return None
+
+
+def link_own_types(app: Sphinx) -> None:
+    """Let numpydoc link the types of parameters to pages of ours, and to no documentation elsewhere."""
+    pages = sorted((Path(app.srcdir) / "reference").glob("*.md"))
+    paths = [path for page in pages for path in re.findall(r"^   ~([\w.]+)$", page.read_text("utf-8"), re.MULTILINE)]
+    app.config.numpydoc_xref_aliases_complete = {path.rpartition(".")[2]: path for path in paths}
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Tell Sphinx of this extension."""
+    app.add_directive("command-line", CommandLine)
+    app.connect("missing-reference", find_in_package)
+    app.connect("builder-inited", link_own_types, priority=900)  # after numpydoc has added its links to others
+    app.config.autosummary_context = {
+        "members_of": members_of,
+        "inherits_from_sklearn": inherits_from_sklearn,
+    }
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,80 @@
+"""The public face: every name that users import or get, and the methods that this package defines on them."""
+
+import inspect
+
+import deltaprop as dp
+from deltaprop import accel, callbacks
+from deltaprop.accel.profiling import Profile
+from deltaprop.derivation.parameters import Parameters
+from deltaprop.doctor.report import Check, Report, Stage
+from deltaprop.errors import ScheduleError
+from deltaprop.estimators.onnx_converters import register
+from deltaprop.lecture.accumulation import Accumulation
+from deltaprop.lecture.explanation import Explanation, Section
+from deltaprop.lecture.gradient_check import GradientCheck, LayerCheck
+from deltaprop.lecture.summary import LayerSummary, Summary
+from deltaprop.tabular.column_roles import ColumnRole
+from deltaprop.tabular.trained import Trained
+from deltaprop.training.evaluation import ForwardPass
+
+PUBLIC = {f"deltaprop.{name}": getattr(dp, name) for name in dp.__all__ if name != "__version__"}
+PUBLIC |= {f"deltaprop.callbacks.{name}": getattr(callbacks, name) for name in callbacks.__all__}
+PUBLIC |= {f"deltaprop.accel.{name}": getattr(accel, name) for name in accel.__all__}
+PUBLIC |= {"deltaprop.estimators.onnx_converters.register": register}
+#: Classes without a public name that public functions return, raise, or pass to callbacks.
+RETURNED = (
+    Accumulation,
+    Check,
+    ColumnRole,
+    Explanation,
+    ForwardPass,
+    GradientCheck,
+    LayerCheck,
+    LayerSummary,
+    Parameters,
+    Profile,
+    Report,
+    ScheduleError,
+    Section,
+    Stage,
+    Summary,
+    Trained,
+)
+OBJECTS = PUBLIC | {f"{cls.__module__}.{cls.__qualname__}": cls for cls in RETURNED}
+CLASSES = {path: each for path, each in OBJECTS.items() if inspect.isclass(each)}
+#: Methods that a training calls, of optimizers, networks and early stopping; an example of the class shows some.
+CALLED_BY_TRAINING = {"__call__", "apply", "follow", "init", "over", "rates", "rule", "watch"}
+#: How the names of methods begin that the package calls: those of callbacks, and what reads and writes files.
+CALLED_BY_THE_PACKAGE = ("on_", "file_", "from_file_")
+
+
+def function_of(member):
+    """Return the function inside a property, a class method or a decorated method."""
+    inside = (getattr(member, each, None) for each in ("fget", "fn", "func", "__func__"))
+    return next(filter(None, inside), member)
+
+
+def methods(cls):
+    """Return the names of the public methods and properties that this package defines, and of a call."""
+    for name, member in inspect.getmembers_static(cls):
+        is_public = name == "__call__" or not name.startswith("_")
+        if is_public and (getattr(function_of(member), "__module__", None) or "").startswith("deltaprop."):
+            yield name
+
+
+PATHS = OBJECTS | {f"{path}.{name}": getattr(cls, name) for path, cls in CLASSES.items() for name in methods(cls)}
+
+
+def needs_example(path):
+    """Return whether the docstring has to have an example: of classes and functions, and methods that users call.
+
+    Properties are described in a sentence, and the classes that are only returned by one example each.
+    """
+    if path in OBJECTS:
+        return True
+    owner, _, name = path.rpartition(".")
+    is_property = not callable(inspect.getattr_static(PATHS[owner], name)) and not isinstance(
+        inspect.getattr_static(PATHS[owner], name), classmethod | staticmethod
+    )
+    called_by_us = name in CALLED_BY_TRAINING or name.startswith(CALLED_BY_THE_PACKAGE)
+    return owner in PUBLIC and not is_property and not called_by_us
