@@ -12,11 +12,12 @@ import pytest
 
 import deltaprop as dp
 from deltaprop.backends.numpy.backend import NumpyBackend
+from deltaprop.derivation.derivatives import Mode
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "lecture"
 #: In the order of the lecture, with what each included piece of source has to contain.
-SHOWN = {
+SHOWN: dict[str, list[tuple[str, ...]]] = {
     "network": [
         ("W @ a[-1] + b", "ACTIVATIONS[g][0](z[-1])"),
         ("struct sigmoid", "exp_of_negative(-fabs(z))", "quotient"),
@@ -229,7 +230,8 @@ def test_the_formulas_of_the_counted_cost(sizes, rng):
         counted[name] = backend.multiplications
     assert counted == counted_by_formula(sizes)
     P = counted["evaluation"]
-    for mode, directions in (("forward", sizes[0]), ("reverse", sizes[-1])):
+    modes: list[tuple[Mode, int]] = [("forward", sizes[0]), ("reverse", sizes[-1])]
+    for mode, directions in modes:
         backend.multiplications = 0
         net.jacobian(x, mode=mode)
         assert backend.multiplications == (1 + directions) * P
