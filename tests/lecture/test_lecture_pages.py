@@ -130,9 +130,9 @@ def test_the_list_of_pages_is_that_of_the_index():
 @pytest.mark.parametrize("page", SHOWN)
 def test_every_block_runs_and_prints_what_the_page_says(page):
     blocks = blocks_of(page)
-    names = {}
+    names: dict[str, object] = {}
     parser, runner = doctest.DocTestParser(), doctest.DocTestRunner(optionflags=doctest.ELLIPSIS, verbose=False)
-    report = []
+    report: list[str] = []
     for number, block in enumerate(blocks):
         test = parser.get_doctest(block, names, f"{page}, block {number}", str(FOLDER / f"{page}.md"), 0)
         runner.run(test, out=report.append, clear_globs=False)
@@ -144,6 +144,12 @@ def test_every_block_runs_and_prints_what_the_page_says(page):
 @pytest.mark.parametrize("page", [page for page in SHOWN if page != "chain_rule"])
 def test_every_page_has_the_same_network(page):
     assert DEFINITION in blocks_of(page)
+
+
+def test_the_interactive_page_takes_its_network_from_the_first_block():
+    """`docs/_extensions/explained_page.py` runs that block when the site is built."""
+    assert blocks_of("network")[0] == DEFINITION
+    assert "```{explained}\n```" in text_of("index")
 
 
 @pytest.mark.parametrize("page", SHOWN)
