@@ -30,6 +30,7 @@ extensions = [
     "source_pages",
     "reference_pages",
     "chinese_lecture",
+    "explained_page",
 ]
 exclude_patterns = ["_build", "zh", "locales", "examples", "gallery/**/*.md5", "**/README.md"]
 suppress_warnings = ["config.cache"]
@@ -83,7 +84,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 # Formulas: MathJax lies beside the pages, so that they can be read without a network.
 mathjax_path = "mathjax/startup.js"
-mathjax3_config = {"loader": {"load": ["core", "input/tex", "output/chtml"]}, "options": {"enableMenu": False}}
+mathjax3_config = {"loader": {"load": ["core", "input/tex", "output/chtml"]}}
 
 html_theme = "pydata_sphinx_theme"
 html_title = "deltaprop"

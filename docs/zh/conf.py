@@ -10,7 +10,7 @@ from conf import *  # noqa: E402, F403  (the settings of the site, of which the 
 from conf import html_theme_options as _options  # noqa: E402
 
 language = "zh_CN"
-locale_dirs = ["../locales"]
+locale_dirs = ["locales"]  # beside the pages
 gettext_compact = False
 extensions = [
     "myst_parser",
@@ -20,14 +20,22 @@ extensions = [
     "sphinx_design",
     "source_pages",
     "chinese_lecture",
+    "explained_page",
 ]
 include_patterns = ["lecture/**"]
 root_doc = "lecture/index"
 templates_path = [str(DOCS / "_templates")]
 html_static_path = [str(DOCS / "_static")]
 html_logo = html_favicon = str(DOCS / "_static" / "logo.svg")
-html_theme_options = _options | {"logo": {"text": "deltaprop", "link": "../../index.html"}}
-html_sidebars = {}
+# The pages are listed at the side, as in the other language. Without jieba Sphinx cannot search Chinese, so there is no
+# box to search.
+html_theme_options = _options | {
+    "logo": {"text": "deltaprop", "link": "../../index.html"},
+    "navbar_center": [],
+    "navbar_persistent": [],
+    "navbar_end": ["theme-switcher"],
+}
+html_sidebars = {"**": ["lecture_pages.html"]}
 # Before the scripts of Sphinx, whose priority is 200.
 html_js_files = [("chinese_stemmer.js", {"priority": 100})]
 # What lies outside the lecture is on the site around it.
@@ -37,4 +45,5 @@ intersphinx_disabled_reftypes: list[str] = []
 
 def setup(app):
     """Find the names of the site in the inventory that it has just written."""
-    app.config.intersphinx_mapping = {"site": ("..", app.config.inventory)}
+    if app.config.inventory:
+        app.config.intersphinx_mapping = {"site": ("..", app.config.inventory)}
