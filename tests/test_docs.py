@@ -3,9 +3,7 @@
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
-from conftest import require
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -53,40 +51,3 @@ def test_the_page_of_a_room_names_every_file_in_it(room):
     for part in ("**Doors.**", "## Example: "):
         assert part in page
     assert f"docs/rooms/{room.name}.md" in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_the_api_of_the_readme_runs(tmp_path, monkeypatch, capsys):
-    """The Python blocks run line by line as printed, on data of their shapes."""
-    import matplotlib
-    from sklearn.datasets import load_digits
-
-    matplotlib.use("Agg")
-    monkeypatch.chdir(tmp_path)
-    network, others, tables, stacks, estimators = re.findall(
-        r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
-    )
-    X, y = load_digits(return_X_y=True)
-    X = X / 16
-    names = {"X": X[:200], "y": y[:200], "Xv": X[200:300], "yv": y[200:300], "x": X[:5], "z": X[:5]}
-    rng = np.random.default_rng(0)
-    names |= {"dX": X[:200], "dY": rng.random((200, 10)), "v": rng.standard_normal(64 * 100 + 100 * 10 + 110)}
-    names |= {"Theta1": rng.standard_normal((100, 65)), "Theta2": rng.standard_normal((10, 101))}
-    names |= {"f": np.exp, "g": np.sin, "h": np.square, "df": np.exp, "dg": np.cos, "dh": lambda w: 2 * w}
-    exec(network, names)
-    assert "passed: relative difference" in capsys.readouterr().out
-    exec(stacks, dict(names))
-    exec(estimators, names)
-    assert len(names["clf"].validation_loss_curve_) == names["clf"].n_iter_
-    assert len(names["net"].hvp(X[:5], y[:5], names["v"])) == len(names["v"])
-    for package in ("torch", "onnx"):
-        require(package)
-    exec(others, names)
-    rows = np.arange(60)
-    sides = [f"{row % 7},{'north' if row % 3 else 'south'},{2 * (row % 7) + (row % 3)}" for row in rows]
-    for name in ("houses", "new"):
-        (tmp_path / f"{name}.csv").write_text("\n".join(["rooms,side,price", *sides]))
-    new = {"age": rng.random(60), "sex": np.where(rows % 2, "female", "male")}
-    exec(tables, {"dp": names["dp"], "frame": new | {"survived": rows % 2}, "new": new})
-    assert "sex" in capsys.readouterr().out
-    assert names["net"].layer_sizes == (64, 100, 10)

@@ -1,4 +1,4 @@
-"""The pages of docs/start and docs/guide: their blocks run as printed, and print what the pages show.
+"""The blocks of the README, the front page, docs/start and docs/guide run as printed, and print what the pages show.
 
 The blocks of a page run in order, in one namespace that is empty at first, in a folder with the tables of docs/start.
 A block of ``text`` below a block is what it prints, or the exception that it raises. In ``console`` blocks a line with
@@ -31,13 +31,15 @@ from deltaprop.cli import run
 from deltaprop.cli.app import app
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = [page for folder in ("start", "guide") for page in sorted((DOCS / folder).glob("*.md"))]
+PAGES = [DOCS.parent / "README.md", DOCS / "index.md"]
+PAGES += [page for folder in ("start", "guide") for page in sorted((DOCS / folder).glob("*.md"))]
 FENCE = re.compile(
     r"^(?:<!-- (?P<mark>[a-z ]+): (?P<of>.+?) -->|```(?P<language>\S+)[^\n]*\n(?P<text>.*?)^```$)", re.M | re.S
 )
 NUMBER = r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
 SECONDS = re.compile(NUMBER + r"(?= (?:s|ms|µs|samples/s)\b)")
-LANGUAGES = {"python", "console", "text"}
+#: The commands of ``sh`` blocks are run by .ci/run, in a fresh environment.
+LANGUAGES = {"python", "console", "text", "sh"}
 
 
 @dataclass

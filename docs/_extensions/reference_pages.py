@@ -136,10 +136,23 @@ def link_own_types(app: Sphinx) -> None:
     app.config.numpydoc_xref_aliases_complete = {path.rpartition(".")[2]: path for path in paths}
 
 
+def add_short_ids(app: Sphinx, doctree: nodes.document) -> None:
+    """Let ``deltaprop.NAME`` too lead to what is described as ``deltaprop.module.NAME``.
+
+    The pages of the sources write it so, where the same module holds a name of the package.
+    """
+    for signature in doctree.findall(addnodes.desc_signature):
+        if signature.get("module", "").startswith("deltaprop."):
+            short = f"deltaprop.{signature['fullname']}"
+            if short not in doctree.ids:
+                signature["ids"].append(short)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Tell Sphinx of this extension."""
     app.add_directive("command-line", CommandLine)
     app.connect("missing-reference", find_in_package)
+    app.connect("doctree-read", add_short_ids)
     app.connect("builder-inited", link_own_types, priority=900)  # after numpydoc has added its links to others
     app.config.autosummary_context = {
         "members_of": members_of,

@@ -50,4 +50,4 @@ plt.show()
 
 # %%
 # Read on: :class:`deltaprop.SweepCV` takes pipelines and distributions, :class:`deltaprop.HalvingSweepCV` drops the
-# worst early, and :doc:`/sweeps_on_a_cluster` spreads a sweep over machines.
+# worst early, and :doc:`/guide/sweeps_on_a_cluster` spreads a sweep over machines.

@@ -61,5 +61,5 @@ model.plot_importances()
 plt.show()
 
 # %%
-# Read on: :doc:`/tables` says what is done with each kind of column; ``deltaprop train FILE --target sold`` does the
-# same from the command line; :class:`deltaprop.TabularRegressor` predicts numbers, with intervals.
+# Read on: :ref:`guide-tables` says what is done with each kind of column; ``deltaprop train FILE --target sold`` does
+# the same from the command line; :class:`deltaprop.TabularRegressor` predicts numbers, with intervals.

@@ -84,5 +84,5 @@ axis.legend(loc="upper right")
 plt.show()
 
 # %%
-# Read on: ``checkpoint`` of :meth:`deltaprop.Network.fit` and of the estimators; :doc:`/many_processes` resumes on
+# Read on: ``checkpoint`` of :meth:`deltaprop.Network.fit` and of the estimators; :ref:`guide-checkpoints` resumes on
 # another number of processes.

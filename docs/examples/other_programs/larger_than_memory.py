@@ -72,5 +72,5 @@ folder.cleanup()
 plt.show()
 
 # %%
-# Read on: :meth:`deltaprop.Network.fit` says in which order the rows of each kind of file come; :doc:`/many_processes`
+# Read on: :meth:`deltaprop.Network.fit` says in which order the rows of each kind of file come; :ref:`guide-large-data`
 # divides them among processes.

@@ -65,5 +65,5 @@ fig.colorbar(shades, ax=axes, label="probability")
 plt.show()
 
 # %%
-# Read on: :doc:`/onnx` lists what each kind of model becomes; :meth:`deltaprop.Network.from_torch` says which modules
-# can be read.
+# Read on: :ref:`guide-other-programs` lists what each kind of model becomes; :meth:`deltaprop.Network.from_torch` says
+# which modules can be read.
