@@ -168,3 +168,11 @@ def test_labels_of_as_many_samples_as_classes():
     net = dp.Network([2, 3, 2], backend="numpy", loss="categorical_cross_entropy")
     assert net.explain([[0, 1], [2, 3]], [0, 1]).y.tolist() == [[1, 0], [0, 1]]
     assert repr(net.explain([[0, 1], [2, 3]], [0, 1])).startswith("<Explanation of 2 samples: ")
+
+
+def test_explanations_are_compared_by_identity(capsys):
+    net = dp.Network([2, 1], backend="numpy")
+    one, other = net.explain([0.5, -1.0], 1), net.explain([0.5, -1.0], 1)
+    assert one == one
+    assert one != other
+    assert len({one, other}) == 2
