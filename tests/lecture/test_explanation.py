@@ -83,6 +83,8 @@ def test_what_may_be_handed_in():
     ([0, 0], 1, {"learning_rate": 0}, "learning_rate: expected a finite number above 0, got 0"),
     ([0, 0], 1, {"reduction": "max"}, "reduction: expected one of 'mean', 'sum', got 'max'"),
     ([0, 0, 0], 1, {}, "x: expected 2 features"),
+    ([[0, 0], [1]], 1, {}, "x: expected a rectangular array of numbers, got 2 values in row 0 and 1 value in row 1"),
+    ([[0, 0]] * 2, [[1], [0, 1]], {}, "y: expected a rectangular array of numbers, got 1 value in row 0"),
     ([0, 0], 5, {}, "y: expected class labels 0 … 1 .* got 5"),
     ([0, np.nan], 1, {}, r"x: expected finite numbers in float64, got nan at x\[0, 1\]"),
     ([0, 0], 1, {"format": "html"}, "format: expected 'table' or 'markdown', got 'html'"),

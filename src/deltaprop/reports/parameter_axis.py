@@ -194,7 +194,8 @@ def _is_number(value: Any) -> bool:
     """Tell whether a value can stand on an axis of numbers; matplotlib can't draw the largest and smallest floats."""
     if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
         return False
-    return bool(value == 0 or SMALLEST <= abs(value) <= LARGEST)
+    size: Any = abs(value)
+    return bool(size == 0 or SMALLEST <= size <= LARGEST)
 
 
 def _is_sortable(value: object) -> bool:
