@@ -83,6 +83,8 @@ def test_what_may_be_handed_in():
     ([0, 0], 1, {"learning_rate": 0}, "learning_rate: expected a finite number above 0, got 0"),
     ([0, 0], 1, {"reduction": "max"}, "reduction: expected one of 'mean', 'sum', got 'max'"),
     ([0, 0, 0], 1, {}, "x: expected 2 features"),
+    ([[0, 0], [1]], 1, {}, "x: expected a rectangular array of numbers, got 2 values in row 0 and 1 value in row 1"),
+    ([[0, 0]] * 2, [[1], [0, 1]], {}, "y: expected a rectangular array of numbers, got 1 value in row 0"),
     ([0, 0], 5, {}, "y: expected class labels 0 … 1 .* got 5"),
     ([0, np.nan], 1, {}, r"x: expected finite numbers in float64, got nan at x\[0, 1\]"),
     ([0, 0], 1, {"format": "html"}, "format: expected 'table' or 'markdown', got 'html'"),
@@ -168,3 +170,11 @@ def test_labels_of_as_many_samples_as_classes():
     net = dp.Network([2, 3, 2], backend="numpy", loss="categorical_cross_entropy")
     assert net.explain([[0, 1], [2, 3]], [0, 1]).y.tolist() == [[1, 0], [0, 1]]
     assert repr(net.explain([[0, 1], [2, 3]], [0, 1])).startswith("<Explanation of 2 samples: ")
+
+
+def test_explanations_are_compared_by_identity(capsys):
+    net = dp.Network([2, 1], backend="numpy")
+    one, other = net.explain([0.5, -1.0], 1), net.explain([0.5, -1.0], 1)
+    assert one == one
+    assert one != other
+    assert len({one, other}) == 2

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
-from dataclasses import dataclass, field
-from importlib import import_module
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from cases import PAIRS, targets_for
-from conftest import require
 from descending import CLOSE, descent
+from page_browser import started_browser
 
 import deltaprop as dp
 
@@ -50,57 +46,18 @@ CONTRAST = """(selector) => {
 }"""
 
 
-@dataclass
-class Browser:
-    """One tab, and what it has complained about or asked the network for."""
-
-    tab: Any
-    folder: Path
-    complaints: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-
-    def show(self, explanation: Any, width: int = 1280, scheme: str = "light") -> Any:
-        """Open the page of an explanation."""
-        path = self.folder / "page.html"
-        explanation.save_html(path)
-        self.tab.set_viewport_size({"width": width, "height": 800})
-        self.tab.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        self.tab.goto(path.as_uri())
-        self.tab.wait_for_selector("html[data-ready]")
-        return self.tab
-
-    def press(self, key: str, times: int = 1) -> None:
-        for _ in range(times):
-            self.tab.keyboard.press(key)
-
-
 @pytest.fixture(scope="module")
 def started(tmp_path_factory):
     """Start Chromium once for all tests here."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("no Chromium is installed")
-    require("playwright")
-    sync_api = import_module("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        tab = chromium.new_context().new_page()
-        browser = Browser(tab, tmp_path_factory.mktemp("pages"))
-        tab.on("console", lambda message: browser.complaints.append(message.text))
-        tab.on("pageerror", lambda error: browser.complaints.append(str(error)))
-        tab.on("request", lambda request: browser.requests.append(request.url))
+    with started_browser(tmp_path_factory.mktemp("pages")) as browser:
         yield browser
-        chromium.close()
 
 
 @pytest.fixture
 def browser(started, capsys):
     """Check after each test that the page was content and asked for nothing."""
-    started.complaints.clear()
-    started.requests.clear()
-    yield started
-    assert started.complaints == []
-    assert all(re.match(r"file:.*/page\.html$|about:|data:", url) for url in started.requests)
+    with started.content():
+        yield started
 
 
 def number(text: str) -> float:
@@ -164,7 +121,7 @@ def test_every_step_shows_the_loops_numbers(browser, form, sample, training):
         assert tab.locator(".chips [aria-current]").get_attribute("data-at") == str(at)
         assert_results(tab, expected_results(loops, quantity, layer, sample))
         browser.press("ArrowRight")
-    assert tab.locator("#next").is_disabled()
+    assert tab.locator("#next").get_attribute("aria-disabled") == "true"
     costs = f"training step {training}, J = "
     shown = tab.locator("#training-slider").get_attribute("aria-valuetext")
     assert shown.startswith(costs)

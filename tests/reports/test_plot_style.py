@@ -231,3 +231,24 @@ def test_pictures_of_benches_are_drawn_from_their_figures(monkeypatch, tmp_path,
         monkeypatch.setattr("sys.argv", [name, *options])
         bench.main()
     check(drawn[0])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [(10**400, 1), (1e308, 5e-324), (-1e308, 1e308), (float("inf"), 1.0)],
+    ids=["int", "range", "signs", "inf"],
+)
+def test_numbers_beyond_the_reach_of_an_axis_are_words(values):
+    axis = parameter_axis("learning_rate", values)
+    assert axis.scale == "words"
+    assert sorted(axis.words) == sorted(map(str, values))
+
+
+def test_scores_too_large_to_draw_leave_the_others(tmp_path):
+    candidates = [{"eta": eta} for eta in (0.001, 0.01, 0.1)]
+    figure = plot_sweep(candidates, [0.5, -1e308, 0.75], [0.1, 1e308, 0.1], "r2")
+    figure.savefig(tmp_path / "sweep.png")
+    low, high = figure.axes[0].get_ylim()
+    assert -1 < low < 0.4
+    assert 0.85 < high < 2
+    assert figure.get_suptitle() == "1 of 3 results have no score and are not shown"

@@ -59,7 +59,7 @@ class Section:
     table: Table | None
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Explanation(ShownOnce):
     """Every quantity of one forward and one backward pass; ``str()`` gives them as tables, `save_html` as a page.
 
@@ -219,14 +219,23 @@ def explain(
 def _data(network: NetworkState, x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     """Check and convert samples and targets; one of them may come without the axis of samples."""
     door = DataDoor(network)
-    if np.ndim(x) == 1:
+    if _axes(x) == 1:
         x = _one_row(x)
     samples = len(door.inputs(x, "x"))
     if samples > MOST_SAMPLES:
         raise ValueError(f"x: expected 1 … {MOST_SAMPLES} samples, got {samples}")
-    if np.ndim(y) == 0 or (samples == 1 and np.ndim(y) == 1 and len(y) == network.layer_sizes[-1] > 1):
+    axes = _axes(y)
+    if axes == 0 or (samples == 1 and axes == 1 and len(y) == network.layer_sizes[-1] > 1):
         y = _one_row(y)
     return door.data(x, y, "x", "y")
+
+
+def _axes(value: ArrayLike) -> int | None:
+    """Count the axes; None where rows have different lengths, which is refused by name later."""
+    try:
+        return np.ndim(value)
+    except ValueError:
+        return None
 
 
 def _one_row(value: ArrayLike) -> ArrayLike:

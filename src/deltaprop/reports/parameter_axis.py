@@ -30,6 +30,8 @@ UNITS = {
 }
 #: So many numbers get a tick each, if they stand apart; so many words do in any case.
 MOST_NUMBERS, MOST_WORDS = 6, 60
+#: Numbers whose sizes lie outside of these are words.
+SMALLEST, LARGEST = 1e-290, 1e290
 #: The shortest distance of two ticks, as a share of the axis.
 APART = 0.12
 #: How many decades lie between 0 and the smallest positive value; what matplotlib makes of ``linscale=1``.
@@ -188,9 +190,12 @@ def parameter_axis(name: str, values: Sequence[Any]) -> ParameterAxis:
     return ParameterAxis(name, np.array([words.index(text) for text in texts], float), "words", words)
 
 
-def _is_number(value: object) -> bool:
-    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    return real and math.isfinite(value)  # type: ignore[arg-type]
+def _is_number(value: Any) -> bool:
+    """Tell whether a value can stand on an axis of numbers; matplotlib can't draw the largest and smallest floats."""
+    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+        return False
+    size: Any = abs(value)
+    return bool(size == 0 or SMALLEST <= size <= LARGEST)
 
 
 def _is_sortable(value: object) -> bool:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from deltaprop.reports.parameter_axis import ParameterAxis, parameter_axis
+from deltaprop.reports.parameter_axis import LARGEST, ParameterAxis, parameter_axis
 from deltaprop.reports.plot_style import (
     COLOURS,
     COLUMNS,
@@ -37,7 +38,7 @@ def plot_sweep(
 
     By default, the candidate with the highest mean is the best.
     """
-    mean, spread = np.asarray(mean, float), np.asarray(spread, float)
+    mean, spread = _drawn(mean), _drawn(spread)
     parameters = _parameter_axes(candidates, varied(candidates)) or [_numbers_of_candidates(len(mean))]
     figure, axes = _panels(parameters, score, mean)
     if best is None and np.isfinite(mean).any():
@@ -64,7 +65,7 @@ def plot_halving(
     `amounts` says how much of the resource each candidate had. By default, the best of those with the most of it, and
     not the best of all, is marked.
     """
-    mean, spread, amounts = np.asarray(mean, float), np.asarray(spread, float), np.asarray(amounts)
+    mean, spread, amounts = _drawn(mean), _drawn(spread), np.asarray(amounts)
     shown = [name for name in varied(candidates) if name != resource]
     last = np.where(amounts == amounts.max(), mean, np.nan)
     if best is None and np.isfinite(last).any():
@@ -89,6 +90,12 @@ def plot_halving(
         _mark(axis, parameter.at, mean, spread, best)
     legend_below(figure)
     return figure
+
+
+def _drawn(values: Any) -> NDArray[np.float64]:
+    """Return numbers, and nan for those that are too large for matplotlib, as scores of a search that diverged are."""
+    numbers: NDArray[np.float64] = np.asarray(values, float)
+    return np.where(np.abs(numbers) <= LARGEST, numbers, np.nan)
 
 
 def varied(candidates: Sequence[dict[str, Any]]) -> list[str]:

@@ -11,6 +11,11 @@ function toTraining(k) {
   render();
 }
 
+// A button that leads no further. The attribute "disabled" would take the focus from it, and from those who use keys.
+function setOff(id, isOff) {
+  byId(id).setAttribute("aria-disabled", String(isOff));
+}
+
 function render() {
   const step = current(), hadFocus = byId("step").contains(document.activeElement);
   byId("phase").textContent = `${step.phase} · step ${view.at + 1} of ${steps.length}${data.samples > 1 && !view.all && ["z", "a", "delta"].includes(step.kind) ? ` · sample ${view.sample + 1}` : ""}`;
@@ -24,8 +29,8 @@ function render() {
   const slider = byId("slider");
   slider.value = view.at;
   slider.setAttribute("aria-valuetext", `step ${view.at + 1} of ${steps.length}, ${stepWords(step)}`);
-  byId("first").disabled = byId("back").disabled = view.at === 0;
-  byId("last").disabled = byId("next").disabled = view.at === steps.length - 1;
+  for (const id of ["first", "back"]) setOff(id, view.at === 0);
+  for (const id of ["last", "next"]) setOff(id, view.at === steps.length - 1);
   paintChips();
   trainingPanel();
   if (byId("tables").open) showTables();
@@ -63,7 +68,7 @@ function makeChips() {
 }
 
 function paintChips() {
-  const chips = byId("stepper").querySelector(".chips");
+  const chips = byId("stepper").querySelector(".chips"), hadFocus = chips.contains(document.activeElement);
   for (const chip of chips.querySelectorAll("button")) {
     const at = Number(chip.dataset.at), isCurrent = at === view.at;
     chip.classList.toggle("done", at < view.at);
@@ -71,6 +76,7 @@ function paintChips() {
     if (!isCurrent) chip.removeAttribute("aria-current");
     else {
       chip.setAttribute("aria-current", "step");
+      if (hadFocus) chip.focus({ preventScroll: true });
       chips.scrollTo({ left: chip.offsetLeft - chips.offsetLeft - chips.clientWidth / 2 + chip.offsetWidth / 2 });
     }
   }
@@ -89,7 +95,7 @@ function makeSettings() {
       render();
     });
   }
-  const choice = (text, chosen, isChecked) => el("label", {}, el("input", { type: "radio", name: "sample", value: text, checked: isChecked, onchange: () => {
+  const choice = (text, chosen, isChecked) => el("label", {}, el("input", { type: "radio", autocomplete: "off", name: "sample", value: text, checked: isChecked, onchange: () => {
     view.all = chosen === null;
     view.sample = chosen ?? view.sample;
     render();

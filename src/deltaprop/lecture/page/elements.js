@@ -51,7 +51,7 @@ function number(text, quantity = "", attributes = {}) {
 
 // A number inside of an expression: a negative one stands in parentheses.
 function factor(text, quantity) {
-  return text.startsWith("-") ? ["(", number(text, quantity), ")"] : number(text, quantity);
+  return text.startsWith("-") && text !== "-0" ? ["(", number(text, quantity), ")"] : number(text, quantity);
 }
 
 // Parts of an expression that stay on one line.

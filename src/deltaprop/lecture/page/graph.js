@@ -96,6 +96,7 @@ function paintUnit(drawn, l, unit, step, light, chosen, edges) {
   drawn.group.setAttribute("aria-label", `Layer ${l}, ${isOne ? "bias unit" : `unit ${unit}`}${quantity === null ? "" : `: ${letter} = ${shown(text)}`}`);
   drawn.name.replaceChildren(...svgSymbol(letter, l, unit));
   drawn.number.textContent = shown(text);
+  drawn.number.classList.toggle("long", text.length > UNIT.digits);
   drawn.note.replaceChildren(...noteOf(l, unit, step));
 }
 

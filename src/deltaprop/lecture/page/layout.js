@@ -1,6 +1,6 @@
 // Where units and the numbers on edges stand in the drawing.
 
-const UNIT = { width: 88, height: 38 }, LABEL = { letter: 6.3, height: 15 };
+const UNIT = { width: 88, height: 38, digits: 10 }, LABEL = { letter: 6.3, height: 15 };
 const LEAST_GAP = 126, MOST_GAP = 330, HEAD = 40, MARGIN = 14;
 
 // The units of layer l, the bias unit 0 among them in Θ form.

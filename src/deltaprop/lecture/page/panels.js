@@ -76,7 +76,7 @@ function curve() {
   const at = J.map((cost, k) => ({ k, cost })).filter(({ cost }) => Number.isFinite(cost));
   const path = at.map(({ k, cost }, position) => `${position ? "L" : "M"}${x(k).toFixed(1)},${y(cost).toFixed(1)}`).join("");
   const points = at.map(({ k, cost }) => svg("circle", { cx: x(k), cy: y(cost), r: k === view.training ? 6 : 3, class: k === view.training ? "current" : k < data.steps.length ? "point" : "beyond" }));
-  const ticks = [...new Set([high, low])].filter(Number.isFinite).map((cost) => svg("text", { x: left - 6, y: y(cost) + 4, class: "tick end" }, shown(data.J.find((text) => Number(text) === cost))));
+  const ticks = [...new Set([high, low])].filter(Number.isFinite).map((cost) => svg("text", { x: left - 6, y: y(cost) + 4, class: `tick end${data.J.find((text) => Number(text) === cost).length > 9 ? " long" : ""}` }, shown(data.J.find((text) => Number(text) === cost))));
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-labelledby": "curve-title curve-desc",
     onclick: (event) => toTraining(Math.round((J.length - 1) * (event.offsetX * width / root.clientWidth - left) / (width - left - right))) },
     svg("title", { id: "curve-title" }, "J over the training steps"),
@@ -91,7 +91,8 @@ function curve() {
 
 function trainingNote() {
   const kept = data.steps.length, made = data.J.length, parts = [];
-  if (!data.finite) parts.push(`J or a parameter is no longer finite after step ${made - 1}; a smaller learning rate would help.`);
+  if (!data.finite && !Number.isFinite(Number(data.J[0]))) parts.push("J is not finite: the samples or the parameters are too large.");
+  else if (!data.finite) parts.push(`J or a parameter is no longer finite after step ${made - 1}; a smaller learning rate would help.`);
   if (kept < made) parts.push(`To stay below 300 kB, the page has the numbers of training steps 0 … ${kept - 1}; the curve goes on to ${made - 1}.`);
   return parts.join(" ");
 }
@@ -105,7 +106,7 @@ function trainingPanel() {
   slider.max = most;
   slider.value = view.training;
   slider.setAttribute("aria-valuetext", `training step ${view.training}, J = ${now().J}`);
-  byId("training-back").disabled = view.training === 0;
-  byId("training-next").disabled = view.training === most;
+  setOff("training-back", view.training === 0);
+  setOff("training-next", view.training === most);
   byId("training-note").textContent = trainingNote();
 }
