@@ -35,6 +35,14 @@ def test_a_file_names_what_it_speaks_of(path):
 
 def test_every_file_is_looked_at():
     assert len(PAGES) > 10
-    assert {"network.py", "stack.py", "state.py", "library.cpp", "resident.cu", "reference.py", "peers.py", "digits.py", "conf.py"} <= {
-        path.name for path in SOURCES
-    }
+    assert {
+        "network.py",
+        "stack.py",
+        "state.py",
+        "library.cpp",
+        "resident.cu",
+        "reference.py",
+        "peers.py",
+        "digits.py",
+        "conf.py",
+    } <= {path.name for path in SOURCES}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import dataclass, field
-from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import PAIRS, targets_for
-from conftest import require
+from chromium import chromium
 from descending import CLOSE, descent
 
 import deltaprop as dp
@@ -77,20 +75,13 @@ class Browser:
 @pytest.fixture(scope="module")
 def started(tmp_path_factory):
     """Start Chromium once for all tests here."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("no Chromium is installed")
-    require("playwright")
-    sync_api = import_module("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        tab = chromium.new_context().new_page()
+    with chromium() as program:
+        tab = program.new_context().new_page()
         browser = Browser(tab, tmp_path_factory.mktemp("pages"))
         tab.on("console", lambda message: browser.complaints.append(message.text))
         tab.on("pageerror", lambda error: browser.complaints.append(str(error)))
         tab.on("request", lambda request: browser.requests.append(request.url))
         yield browser
-        chromium.close()
 
 
 @pytest.fixture
