@@ -32,9 +32,8 @@ extensions = [
     "chinese_lecture",
     "explained_page",
 ]
-exclude_patterns = ["_build", "zh", "locales", "examples", "gallery/**/*.md5", "**/README.md"]
-suppress_warnings = ["config.cache"]
-root_doc = "index"
+exclude_patterns = ["_build", "zh", "locales", "examples"]
+suppress_warnings = ["config.cache"]  # the templates of the reference get functions, which cannot be kept
 templates_path = ["_templates"]
 
 # Pages of text
@@ -46,7 +45,6 @@ copybutton_only_copy_prompt_lines = True
 copybutton_line_continuation_character = "\\"
 
 # The reference
-autosummary_generate = True
 autodoc_typehints = "none"  # the docstrings say it
 numpydoc_show_class_members = False  # the template of a class lists what this package defines
 numpydoc_xref_param_type = True
@@ -55,7 +53,6 @@ default_role = "py:obj"  # `name` in a docstring is a link where there is such a
 maximum_signature_line_length = 88
 toc_object_entries_show_parents = "hide"
 smartquotes = False  # "sigmoid" is what one types, and --plain an option
-python_display_short_literal_types = True
 
 # The gallery: every example is run, and one that fails fails the build.
 sphinx_gallery_conf = {
@@ -69,11 +66,8 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",
     "abort_on_example_error": True,
     "download_all_examples": False,
-    "show_memory": False,
     "show_signature": False,
-    "min_reported_time": 0,
     "write_computation_times": False,
-    "plot_gallery": "True",
     "reference_url": {"deltaprop": None},
     "doc_module": ("deltaprop",),
     "backreferences_dir": "gallery/backreferences",
@@ -98,7 +92,6 @@ html_theme_options = {
     "logo": {"text": "deltaprop"},
     "navbar_align": "left",
     "header_links_before_dropdown": 8,
-    "show_prev_next": True,
     "show_toc_level": 2,
     "navigation_with_keys": True,
     "article_header_start": ["breadcrumbs.html"],

@@ -1,6 +1,7 @@
 """The public face: every name that users import or get, and the methods that this package defines on them."""
 
 import inspect
+from functools import cached_property
 
 import deltaprop as dp
 from deltaprop import accel, callbacks
@@ -73,8 +74,6 @@ def needs_example(path):
     if path in OBJECTS:
         return True
     owner, _, name = path.rpartition(".")
-    is_property = not callable(inspect.getattr_static(PATHS[owner], name)) and not isinstance(
-        inspect.getattr_static(PATHS[owner], name), classmethod | staticmethod
-    )
+    is_property = isinstance(inspect.getattr_static(PATHS[owner], name), property | cached_property)
     called_by_us = name in CALLED_BY_TRAINING or name.startswith(CALLED_BY_THE_PACKAGE)
     return owner in PUBLIC and not is_property and not called_by_us

@@ -10,7 +10,11 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 THIS = Path(__file__)
 KERNELS = [path for path in sorted((ROOT / "kernels").rglob("*.*")) if path.suffix in (".cu", ".cuh", ".cpp", ".h")]
 PYTHON = [path for folder in ("src", "benches", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
-SOURCES = [*(path for path in PYTHON if path != THIS), *KERNELS]
+#: The gallery, the parts of the site, and the page that shows backpropagation; not what a build writes.
+SITE = [path for folder in ("_extensions", "examples", "zh") for path in sorted((ROOT / "docs" / folder).rglob("*.*"))]
+SITE = [ROOT / "docs" / "conf.py", *(path for path in SITE if path.suffix in (".py", ".rst"))]
+SHOWN = [path for path in sorted((ROOT / "src").rglob("*.*")) if path.suffix in (".html", ".css", ".js")]
+SOURCES = [*(path for path in PYTHON if path != THIS), *KERNELS, *SITE, *SHOWN]
 #: Phrases that stand for a thing without naming it. They may be broken over two lines, also of a comment.
 PHRASES = ("that of", "of which", "none but", "what is handed")
 BETWEEN_WORDS = r"(?:\s|#:?|//|>)+"
@@ -31,6 +35,14 @@ def test_a_file_names_what_it_speaks_of(path):
 
 def test_every_file_is_looked_at():
     assert len(PAGES) > 10
-    assert {"network.py", "stack.py", "state.py", "library.cpp", "resident.cu", "reference.py", "peers.py"} <= {
-        path.name for path in SOURCES
-    }
+    assert {
+        "network.py",
+        "stack.py",
+        "state.py",
+        "library.cpp",
+        "resident.cu",
+        "reference.py",
+        "peers.py",
+        "digits.py",
+        "conf.py",
+    } <= {path.name for path in SOURCES}

@@ -44,6 +44,10 @@ def test_a_page_of_a_class_has_all_that_this_package_defines():
     for path, cls in CLASSES.items():
         found = [name for names in reference_pages.members_of(path).values() for name in names]
         assert sorted(found) == sorted(methods(cls))
+    search = reference_pages.members_of("deltaprop.SweepCV")
+    assert {"fit", "fit_transform", "set_output"} <= set(search["methods"])  # also those that available_if wraps
+    assert "partial_fit" in reference_pages.members_of("deltaprop.MLPClassifier")["methods"]
+    assert {"weights", "parameters"} <= set(reference_pages.members_of("deltaprop.Network")["properties"])
 
 
 def test_the_tables_of_the_command_line_have_every_option():

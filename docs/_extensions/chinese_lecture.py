@@ -1,10 +1,7 @@
 """The lecture in Chinese: after the site is built, its lecture is built once more from the same pages, into ``zh/``.
 
-The texts are in ``locales/zh_CN/LC_MESSAGES``, a catalogue a page. ``zh/conf.py`` holds the settings. After a page has
-changed, its catalogue is brought up to date by these two commands, and new messages are translated in it by hand::
-
-    python -m sphinx -b gettext -c docs/zh -D language=en docs docs/_build/gettext
-    msgmerge --update --backup=none --no-fuzzy-matching --no-location PAGE.po PAGE.pot
+The texts are in ``locales/zh_CN/LC_MESSAGES``, a catalogue a page. ``zh/conf.py`` holds the settings. CONTRIBUTING.md
+says how a catalogue is brought up to date after its page has changed.
 """
 
 from __future__ import annotations

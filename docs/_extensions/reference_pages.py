@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,8 @@ def members_of(path: str) -> dict[str, list[str]]:
         module = getattr(function, "__module__", None) or ""
         if (name != "__call__" and name.startswith("_")) or not module.startswith("deltaprop."):
             continue
-        is_method = callable(member) or isinstance(member, classmethod | staticmethod)
-        kind = "methods" if is_method else "properties"
+        # Not `callable`: a method that scikit-learn's available_if has wrapped is a descriptor.
+        kind = "properties" if isinstance(member, property | cached_property) else "methods"
         if name in CALLED_BY_TRAINING or name.startswith(CALLED_BY_FILES):
             kind = f"own_{kind}"
         found[kind].append(name)

@@ -6,7 +6,7 @@ from pathlib import Path
 DOCS = Path(__file__).parents[1]
 sys.path.insert(0, str(DOCS))
 
-from conf import *  # noqa: E402, F403  (the settings of the site, of which the following differ)
+from conf import *  # noqa: E402, F403  (the settings of the site; those below differ)
 from conf import html_theme_options as _options  # noqa: E402
 
 language = "zh_CN"

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import pytest
-from conftest import require
+from chromium import chromium
 
 
 @dataclass
@@ -51,17 +48,10 @@ class Browser:
 @contextmanager
 def started_browser(folder: Path) -> Iterator[Browser]:
     """Start Chromium; skip the test where it is not installed."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("no Chromium is installed")
-    require("playwright")
-    sync_api = import_module("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        tab = chromium.new_context().new_page()
+    with chromium() as program:
+        tab = program.new_context().new_page()
         browser = Browser(tab, folder)
         tab.on("console", lambda message: browser.complaints.append(message.text))
         tab.on("pageerror", lambda error: browser.complaints.append(str(error)))
         tab.on("request", lambda request: browser.requests.append(request.url))
         yield browser
-        chromium.close()

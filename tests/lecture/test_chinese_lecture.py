@@ -59,7 +59,7 @@ def current(tmp_path_factory):
 
 
 def test_every_message_of_the_pages_is_in_the_catalogues(current):
-    """If not: see `docs/_extensions/chinese_lecture.py` for how catalogues are brought up to date."""
+    """If not: CONTRIBUTING.md says how catalogues are brought up to date."""
     assert {path.stem for path in CATALOGUES} == set(current)
     for path in CATALOGUES:
         assert {message.id for message in messages_of(path)} == current[path.stem], path.name

@@ -121,7 +121,7 @@ def shown(path, options):
     return lines
 
 
-def test_the_list_of_pages_is_that_of_the_index():
+def test_the_index_lists_every_page():
     (listed,) = re.findall(r"```\{toctree\}\n:maxdepth: 1\n\n(.*?)```", text_of("index"), re.DOTALL)
     assert listed.split() == list(SHOWN)
     assert sorted(path.stem for path in FOLDER.glob("*.md")) == sorted(PAGES)

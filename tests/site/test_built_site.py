@@ -4,9 +4,11 @@ Build it, then ``DELTAPROP_SITE=docs/_build/html python -m pytest tests/site``.
 """
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from public_face import PATHS
 from site_pages import REASON, Page, pages, site, target
 
 pytestmark = pytest.mark.skipif(site() is None, reason=REASON)
@@ -130,6 +132,17 @@ def test_pages_of_the_lecture_have_formulas():
     lecture = [page for page in written() if shown(page).startswith("lecture/") and shown(page) != "lecture/index.html"]
     assert len(lecture) >= 8
     assert [shown(page) for page in lecture if "math" not in page.classes] == []
+
+
+def test_every_public_name_and_method_is_described_in_one_place():
+    described = Counter(
+        name
+        for page in pages().values()
+        if shown(page).startswith("reference/generated/")
+        for name in page.ids & PATHS.keys()
+    )
+    assert sorted(PATHS.keys() - described.keys()) == []
+    assert [name for name, times in described.items() if times > 1] == []
 
 
 def test_the_gallery_has_pictures():

@@ -1,9 +1,7 @@
 """Pages of the built site in headless Chromium: wide and narrow, light and dark."""
 
-import os
-import shutil
-
 import pytest
+from chromium import chromium
 from site_pages import REASON, site
 
 pytestmark = pytest.mark.skipif(site() is None, reason=REASON)
@@ -64,14 +62,8 @@ FORMULAS = "() => [document.querySelectorAll('.math').length, document.querySele
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    executable = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if executable is None:
-        pytest.skip("there is no chromium on the PATH, and CHROMIUM does not name one")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    with chromium() as started:
+        yield started
 
 
 def page_of(kind):

@@ -32,7 +32,7 @@ read_as = probabilities.argmax(axis=1)
 print(f"accuracy on {len(X_test)} test images: {net.score(X_test, y_test):.3f}")
 
 # %%
-# These are the mistakes of which the network is most certain. Some of them would make people hesitate, too.
+# These are the mistakes that the network is most certain about. Some of these digits would make people hesitate, too.
 
 # sphinx_gallery_thumbnail_number = 2
 mistakes = np.flatnonzero(read_as != y_test)
