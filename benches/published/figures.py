@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 #: Where the files lie in a checkout.
-RESULTS = Path(__file__).parents[1] / "results"
+RESULTS: Path = Path(__file__).parents[1] / "results"
 
 
 class MissingFigureError(LookupError):
@@ -20,7 +20,8 @@ class Node:
     """A place in a file of results: a mapping, a list, a text or a number."""
 
     def __init__(self, value: Any, path: str) -> None:
-        self.value, self.path = value, path
+        self.value: Any = value
+        self.path: str = path
 
     def __getitem__(self, key: str | int) -> Node:
         """Return the place below; MissingFigureError if it is not there."""
@@ -79,7 +80,7 @@ class Figures:
     """
 
     def __init__(self, folder: Path = RESULTS) -> None:
-        self.folder = folder
+        self.folder: Path = folder
         self._read: dict[str, Node] = {}
 
     def __getitem__(self, name: str) -> Node:

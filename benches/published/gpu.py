@@ -9,7 +9,7 @@ FILE = "gpu-nvidia-h200"
 OURS = "deltaprop"
 PRECISIONS = {"fp32": "float32", "tf32": "TF32", "bf16": "bfloat16", "fp16": "float16"}
 #: What is shown of each: JAX's scan with operands of the precision stands for it where there are two.
-CONTESTANTS = {
+CONTESTANTS: dict[str, tuple[str, ...]] = {
     "deltaprop": ("deltaprop",),
     "JAX scan": ("JAX scan", "JAX scan, bf16 operands"),
     "JAX jit": ("JAX jit",),

@@ -59,8 +59,11 @@ class Start:
     ) -> None:
         copy = network.backend.copy
         self.network: NetworkState = network.over(copy(network.parameters))
-        self.X, self.Y, self.objective = copy(X), copy(Y), objective
-        self.learning_rate, self.steps = learning_rate, steps
+        self.X: Array = copy(X)
+        self.Y: Array = copy(Y)
+        self.objective: Objective = objective
+        self.learning_rate: float = learning_rate
+        self.steps: int = steps
 
     def descend(self) -> Descent:
         """Compute all steps; it stops before a number that is not finite."""
