@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import require
 from public_face import CLASSES, OBJECTS, PUBLIC, methods
 
@@ -48,6 +49,39 @@ def test_a_page_of_a_class_has_all_that_this_package_defines():
     assert {"fit", "fit_transform", "set_output"} <= set(search["methods"])  # also those that available_if wraps
     assert "partial_fit" in reference_pages.members_of("deltaprop.MLPClassifier")["methods"]
     assert {"weights", "parameters"} <= set(reference_pages.members_of("deltaprop.Network")["properties"])
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "file", "beginning"),
+    [
+        ("", "Network", "network.py", ["@methods_on_its_device", "class Network("]),
+        ("", "Network.load", "files/saved_network.py", ["@classmethod", "def load("]),  # inherited
+        ("", "Network.weights", "derivation/state.py", ["@property", "def weights("]),  # its setter is below
+        ("", "NetworkStack.fit", "stack.py", ["def fit("]),
+        ("", "SweepCV.set_output", "estimators/stacked_search.py", ["@keeps_type(available_if(", "def set_output("]),
+        ("", "TabularRegressor.fit", "tabular/estimator.py", ["@keeps_type(_fit_context(", "def fit("]),
+        ("", "sigmoid", "derivation/activations.py", ["def sigmoid("]),
+        (".accel", "install", "accel/__init__.py", ["def install("]),
+        (".callbacks", "EpochEnd", "training/callbacks.py", ["@dataclass(frozen=True)", "class EpochEnd"]),
+        (".backends.kernel_names", "Rule.values", "backends/kernel_names.py", ["@cached_property", "def values("]),
+    ],
+)
+def test_a_description_leads_to_its_source(module, name, file, beginning):
+    path, line = extension().place_of(DOCS.parent, f"deltaprop{module}", name)
+    assert path == f"src/deltaprop/{file}"
+    lines = (DOCS.parent / path).read_text(encoding="utf-8").splitlines()[line - 1 :]
+    for text, expected in zip(lines, beginning, strict=False):
+        assert text.strip().startswith(expected)
+
+
+def test_files_of_modules_are_found_by_name():
+    """Two packages stand at the top of the repository, and what another package defines has no file there."""
+    file_of_module = extension().file_of_module
+    assert file_of_module(DOCS.parent, "deltaprop.callbacks.csv_logger") == "src/deltaprop/callbacks/csv_logger.py"
+    assert file_of_module(DOCS.parent, "deltaprop") == "src/deltaprop/__init__.py"
+    assert file_of_module(DOCS.parent, "deltaprop.kernels") == "kernels/__init__.py"
+    assert file_of_module(DOCS.parent, "deltaprop.benches.peers") == "benches/peers.py"
+    assert file_of_module(DOCS.parent, "sklearn.base") is None
 
 
 def test_the_tables_of_the_command_line_have_every_option():

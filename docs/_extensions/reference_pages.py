@@ -1,21 +1,26 @@
 """The reference: a page a class with all that this package defines on it, and the command line's options as tables.
 
-Both are made from the code when the site is built: methods by looking at the class, options by asking typer.
+Both are made from the code when the site is built: methods by looking at the class, options by asking typer. What is
+described leads to the line of the source where it begins.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-from functools import cached_property
+import tomllib
+from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from source_pages import reference_to, repository
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.locale import _
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
@@ -31,9 +36,7 @@ def members_of(path: str) -> dict[str, list[str]]:
     cls = _object(path)
     found: dict[str, list[str]] = {"methods": [], "properties": [], "own_methods": [], "own_properties": []}
     for name, member in inspect.getmembers_static(cls):
-        inside = (getattr(member, each, None) for each in ("fget", "fn", "func", "__func__"))
-        function = next(filter(None, inside), member)
-        module = getattr(function, "__module__", None) or ""
+        module = getattr(function_of(member), "__module__", None) or ""
         if (name != "__call__" and name.startswith("_")) or not module.startswith("deltaprop."):
             continue
         # Not `callable`: a method that scikit-learn's available_if has wrapped is a descriptor.
@@ -42,6 +45,12 @@ def members_of(path: str) -> dict[str, list[str]]:
             kind = f"own_{kind}"
         found[kind].append(name)
     return found
+
+
+def function_of(member: Any) -> Any:
+    """Return the function inside a property, a class method or a decorated method."""
+    inside = (getattr(member, each, None) for each in ("fget", "fn", "func", "__func__"))
+    return next(filter(None, inside), member)
 
 
 def inherits_from_sklearn(path: str) -> bool:
@@ -137,23 +146,47 @@ def link_own_types(app: Sphinx) -> None:
     app.config.numpydoc_xref_aliases_complete = {path.rpartition(".")[2]: path for path in paths}
 
 
-def add_short_ids(app: Sphinx, doctree: nodes.document) -> None:
-    """Let ``deltaprop.NAME`` too lead to what is described as ``deltaprop.module.NAME``.
+def place_of(root: Path, module: str, name: str) -> tuple[str, int] | None:
+    """Return the file of the repository that defines ``module.name``, and the line where it begins; None if none does.
 
-    The pages of the sources write it so, where the same module holds a name of the package.
+    The package that is imported may be installed elsewhere, so its file is found by the name of the module.
     """
-    for signature in doctree.findall(addnodes.desc_signature):
-        if signature.get("module", "").startswith("deltaprop."):
-            short = f"deltaprop.{signature['fullname']}"
-            if short not in doctree.ids:
-                signature["ids"].append(short)
+    first, *rest = name.split(".")
+    found = getattr(import_module(module), first)
+    for part in rest:
+        found = inspect.getattr_static(found, part)
+    defined = inspect.unwrap(function_of(found))
+    path = file_of_module(root, defined.__module__) if isinstance(defined, type | FunctionType) else None
+    return None if path is None else (path, inspect.getsourcelines(defined)[1])
+
+
+@cache
+def file_of_module(root: Path, module: str) -> str | None:
+    """Return the path in the repository of a module's file; None if the module is another package's."""
+    folders = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["package-dir"]
+    package = max((each for each in folders if f"{module}.".startswith(f"{each}.")), key=len, default=None)
+    if package is None:
+        return None
+    path = Path(folders[package], *module.removeprefix(package).split("."))
+    return (path / "__init__.py" if (root / path).is_dir() else path.with_suffix(".py")).as_posix()
+
+
+def link_to_sources(app: Sphinx, doctree: nodes.document) -> None:
+    """Let each description lead to where its object is defined."""
+    root, docname = repository(app), app.env.docname
+    for signature in list(doctree.findall(addnodes.desc_signature)):
+        place = place_of(root, signature["module"], signature["fullname"]) if "fullname" in signature else None
+        if place is not None:
+            app.env.note_dependency(str(root / place[0]))
+            text = nodes.inline("", _("[source]"), classes=["viewcode-link"])
+            signature += addnodes.only("", reference_to(app, docname, *place, text), expr="html")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Tell Sphinx of this extension."""
     app.add_directive("command-line", CommandLine)
     app.connect("missing-reference", find_in_package)
-    app.connect("doctree-read", add_short_ids)
+    app.connect("doctree-read", link_to_sources)
     app.connect("builder-inited", link_own_types, priority=900)  # after numpydoc has added its links to others
     app.config.autosummary_context = {
         "members_of": members_of,

@@ -2,7 +2,7 @@
 
 ``[backprop.py](../src/deltaprop/derivation/backprop.py)`` in a page is a link that works where the repository is read.
 On the site it leads to ``code/src/deltaprop/derivation/backprop.py.html``; a link to a folder leads to a list of files.
-Each line has an id, so that ``backprop.py#L12`` leads to line 12.
+Each line has an id, so that ``backprop.py#L12`` leads to line 12. The reference's links to sources lead there too.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def keep_lines(app: Sphinx, docname: str, content: list[str]) -> None:
 
 
 def link_to_files(app: Sphinx, doctree: nodes.document) -> None:
-    """Replace each link to a file by a reference that `resolve` completes, and note that its page is needed."""
+    """Replace each link to a file by a reference to the page of the file."""
     docname = app.env.docname
     links = (*doctree.findall(addnodes.download_reference), *doctree.findall(addnodes.pending_xref))
     for link in links:
@@ -75,10 +75,15 @@ def link_to_files(app: Sphinx, doctree: nodes.document) -> None:
         path = file_of(app, docname, link["reftarget"])
         if path is None:
             continue
-        needed(app).setdefault(docname, set()).add(path)
         line = LINE.fullmatch(link["reftarget"].partition("#")[2])
-        anchor = f"#L-{line[1]}" if line is not None else ""
-        link.replace_self(nodes.reference("", "", *link.children, internal=True, source_page=path, source_line=anchor))
+        link.replace_self(reference_to(app, docname, path, int(line[1]) if line is not None else None, *link.children))
+
+
+def reference_to(app: Sphinx, docname: str, path: str, line: int | None, *content: nodes.Node) -> nodes.reference:
+    """Return a reference to a file or a line of it, which `resolve` completes, and note that its page is needed."""
+    needed(app).setdefault(docname, set()).add(path)
+    anchor = "" if line is None else f"#L-{line}"
+    return nodes.reference("", "", *content, internal=True, source_page=path, source_line=anchor)
 
 
 def resolve(app: Sphinx, doctree: nodes.document, docname: str) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from public_face import PATHS
+from public_face import CLASSES, PATHS
 from site_pages import REASON, Page, pages, site, target
 
 pytestmark = pytest.mark.skipif(site() is None, reason=REASON)
@@ -17,6 +17,10 @@ pytestmark = pytest.mark.skipif(site() is None, reason=REASON)
 LARGEST = 120e6
 #: What stands outside of an address that a style sheet may name.
 ADDRESS = re.compile(r"""url\(\s*['"]?([^'")]+)|@import\s+['"]([^'"]+)""")
+#: What is described on a page, and where its source is.
+DESCRIBED = re.compile(r'<dt class="sig[^"]*" id="([^"]+)">(.*?)</dt>', re.DOTALL)
+SOURCE = re.compile(r'<a [^>]*href="([^"]+)"><span class="viewcode-link">')
+ROOT = Path(__file__).parents[2]
 
 
 def folder() -> Path:
@@ -33,7 +37,7 @@ def written() -> list[Page]:
     """Return the pages that somebody wrote: not the lists that Sphinx makes, nor the source files."""
     made = {"genindex.html", "search.html", "py-modindex.html", "404.html"}
     ours = [page for page in pages().values() if page.path.name not in made]
-    return [page for page in ours if not shown(page).startswith(("code/", "_modules/"))]
+    return [page for page in ours if not shown(page).startswith("code/")]
 
 
 def test_every_link_leads_to_a_page_and_a_place_on_it():
@@ -143,6 +147,26 @@ def test_every_public_name_and_method_is_described_in_one_place():
     )
     assert sorted(PATHS.keys() - described.keys()) == []
     assert [name for name, times in described.items() if times > 1] == []
+
+
+def test_what_is_described_leads_to_the_line_where_it_begins():
+    described, wrong = set(), []
+    for page in pages().values():
+        for name, signature in DESCRIBED.findall(page.path.read_text(encoding="utf-8")):
+            described.add(name)
+            [link] = SOURCE.findall(signature)
+            found = target(page, link)
+            assert found is not None
+            path = found[0].relative_to(folder() / "code").with_suffix("")  # the test of links knows that it is there
+            lines = (ROOT / path).read_text(encoding="utf-8").splitlines()[int(found[1].removeprefix("L-")) - 1 :]
+            kind = "class" if name in CLASSES else "def"
+            definition = next(line.split() for line in lines if line.split()[:1] in (["def"], ["class"]))
+            right = definition[0] == kind and re.match(rf"{name.rpartition('.')[2]}\b", definition[1])
+            if not right or not lines[0].strip().startswith(("@", f"{kind} ")) or ".setter" in lines[0]:
+                wrong.append((name, lines[0]))
+    assert described >= PATHS.keys()
+    assert wrong == []
+    assert not (folder() / "_modules").exists()  # no second copy of the sources
 
 
 def test_the_gallery_has_pictures():
