@@ -3,7 +3,7 @@
     python -m benches.headlines [--write README.md]
 
 The table stands between the lines ``<!-- headlines -->`` and ``<!-- /headlines -->``. Its figures come from the files
-in benches/results; the pages under docs/benchmarks have all of them.
+in benches/results; the pages under docs/benchmarks have all of them, and begin with this table.
 """
 
 from __future__ import annotations

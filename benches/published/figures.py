@@ -91,3 +91,7 @@ class Figures:
                 raise MissingFigureError(f"{path.name}: there is no such file in {self.folder}")
             self._read[name] = Node(json.loads(path.read_text(encoding="utf-8")), path.name)
         return self._read[name]
+
+    def files(self) -> list[Path]:
+        """Return the files that were read, in this order."""
+        return [self.folder / f"{name}.json" for name in self._read]

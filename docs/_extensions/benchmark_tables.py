@@ -2,7 +2,8 @@
 
 A page writes a directive ``{benchmark} peers`` for a table. Its option ``:chart:`` adds the chart before it, and
 ``:no-origin:`` leaves out the line that says where the figures come from. The role ``{measured}`` puts one figure into
-a sentence: ``{measured}`peers; min; best peer ÷ deltaprop```. The names are in ``benches/published/catalogue.py``.
+a sentence: ``{measured}`peers; min; best peer ÷ deltaprop```. The names are in ``benches/published/catalogue.py``. The
+directive ``{benchmark-headlines}`` is the table of ``benches/headlines.py``, which the README has too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar
 
+from deltaprop.benches import headlines
 from deltaprop.benches.published import catalogue
 from deltaprop.benches.published.charts import CHARTS, draw
 from deltaprop.benches.published.figures import Figures, MissingFigureError
@@ -27,12 +29,12 @@ def results_of(env: Any) -> Path:
     return Path(env.srcdir).parent / "benches" / "results"
 
 
-def depend(env: Any, sources: Any) -> None:
-    """Have the page read anew when one of its files changes, or what makes tables of them."""
+def depend(env: Any, figures: Figures) -> None:
+    """Have the page read anew when a file that was read for it changes, or what makes tables of the files."""
     for module in Path(catalogue.__file__).parent.glob("*.py"):
         env.note_dependency(str(module))
-    for source in sources:
-        env.note_dependency(str(results_of(env) / f"{source}.json"))
+    for path in figures.files():
+        env.note_dependency(str(path))
 
 
 def _parsed(directive: SphinxDirective, lines: list[str], style: str) -> list[nodes.Node]:
@@ -56,13 +58,13 @@ class Benchmark(SphinxDirective):
         name, figures = self.arguments[0], Figures(results_of(self.env))
         try:
             table = catalogue.table(figures, name)
-            depend(self.env, table.sources)
             path = os.path.relpath(figures.folder, Path(self.env.doc2path(self.env.docname)).parent)
             shown = [] if "no-origin" in self.options else table.sources
             origin = [catalogue.origin(figures, source, path) for source in shown]
             made = self._chart(figures, name) if "chart" in self.options else []
         except MissingFigureError as error:
             raise self.error(f"benchmark {name!r}: {error}") from error
+        depend(self.env, figures)
         made += _parsed(self, table.markdown().splitlines(), "benchmark")
         return made + _parsed(self, origin, "benchmark-origin")
 
@@ -75,6 +77,21 @@ class Benchmark(SphinxDirective):
             uri = Path(os.path.relpath(path, Path(self.env.doc2path(self.env.docname)).parent)).as_posix()
             images.append(nodes.image(uri=uri, alt=chart.description(), classes=[f"only-{kind}", "benchmark-chart"]))
         return images
+
+
+class Headlines(SphinxDirective):
+    """The table of headline ratios, with the command that made each."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table; what a file lacks ends the build."""
+        figures = Figures(results_of(self.env))
+        try:
+            lines = headlines.markdown(figures).splitlines()
+        except MissingFigureError as error:
+            raise self.error(f"benchmark-headlines: {error}") from error
+        depend(self.env, figures)
+        self.env.note_dependency(headlines.__file__)
+        return _parsed(self, lines, "benchmark-headlines")
 
 
 class History(SphinxDirective):
@@ -94,16 +111,18 @@ class Measured(SphinxRole):
         """Make the text; a name that no table has ends the build."""
         figures = Figures(results_of(self.env))
         try:
-            depend(self.env, catalogue.table(figures, self.text.partition(";")[0].strip()).sources)
-            return [nodes.Text(catalogue.measured(figures, self.text).text)], []
+            figure = catalogue.measured(figures, self.text)
         except MissingFigureError as error:
             where = ":".join(str(part) for part in self.get_source_info())
             raise ExtensionError(f"{where}: measured {self.text!r}: {error}") from error
+        depend(self.env, figures)
+        return [nodes.Text(figure.text)], []
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Tell Sphinx of this extension."""
     app.add_directive("benchmark", Benchmark)
+    app.add_directive("benchmark-headlines", Headlines)
     app.add_directive("benchmark-history", History)
     app.add_role("measured", Measured())
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -45,6 +45,12 @@ def test_the_table_says_what_the_files_say():
     assert shown == pytest.approx(list(ratios()), rel=0.05)  # a ratio of medians, or the median of ratios
 
 
+def test_the_page_on_benchmarks_takes_the_table_from_the_same_rows():
+    text = (ROOT / "docs" / "benchmarks" / "index.md").read_text(encoding="utf-8")
+    assert text.count("```{benchmark-headlines}\n```") == 1
+    assert "{measured}" not in text.partition("## ")[0]
+
+
 def test_the_readme_has_the_table():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert renewed(text, markdown(Figures(RESULTS))) == text, "run: python -m benches.headlines --write README.md"
