@@ -1,7 +1,9 @@
 """The public face: every name that users import or get, and the methods that this package defines on them."""
 
 import inspect
+import runpy
 from functools import cached_property
+from pathlib import Path
 
 import deltaprop as dp
 from deltaprop import accel, callbacks
@@ -43,10 +45,11 @@ RETURNED = (
 )
 OBJECTS = PUBLIC | {f"{cls.__module__}.{cls.__qualname__}": cls for cls in RETURNED}
 CLASSES = {path: each for path, each in OBJECTS.items() if inspect.isclass(each)}
-#: Methods that a training calls, of optimizers, networks and early stopping; an example of the class shows some.
-CALLED_BY_TRAINING = {"__call__", "apply", "follow", "init", "over", "rates", "rule", "watch"}
-#: How the names of methods begin that the package calls: those of callbacks, and what reads and writes files.
-CALLED_BY_THE_PACKAGE = ("on_", "file_", "from_file_")
+_SHOWN = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "_extensions" / "shown_members.py"))
+#: Methods that the package calls need no example: those that the reference lists as such, and, in its usual lists, calls
+#: of schedules and the methods of callbacks.
+CALLED_BY_THE_PACKAGE = {"__call__", *_SHOWN["CALLED_BY_TRAINING"]}
+BEGINNINGS_OF_SUCH_NAMES = ("on_", *_SHOWN["CALLED_BY_FILES"])
 
 
 def function_of(member):
@@ -75,5 +78,5 @@ def needs_example(path):
         return True
     owner, _, name = path.rpartition(".")
     is_property = isinstance(inspect.getattr_static(PATHS[owner], name), property | cached_property)
-    called_by_us = name in CALLED_BY_TRAINING or name.startswith(CALLED_BY_THE_PACKAGE)
+    called_by_us = name in CALLED_BY_THE_PACKAGE or name.startswith(BEGINNINGS_OF_SUCH_NAMES)
     return owner in PUBLIC and not is_property and not called_by_us

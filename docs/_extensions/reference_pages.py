@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import tomllib
-from functools import cache, cached_property
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import FunctionType
@@ -17,6 +17,7 @@ from typing import Any
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from shown_members import function_of, inherits_from_sklearn, members_of
 from source_pages import reference_to, repository
 from sphinx import addnodes
 from sphinx.application import Sphinx
@@ -26,42 +27,6 @@ from sphinx.util.nodes import make_refnode
 
 #: Where names stand that docstrings write without their module.
 MODULES = ("deltaprop", "deltaprop.callbacks", "deltaprop.accel")
-#: Names of the methods that training and files call, and users need only to write classes of their own.
-CALLED_BY_TRAINING = {"apply", "follow", "init", "lead", "over", "own", "rates", "rates_vary", "rule", "watch"}
-CALLED_BY_FILES = ("file_", "from_file_")
-
-
-def members_of(path: str) -> dict[str, list[str]]:
-    """Return the names of what this package defines on a class: properties, methods, and methods it calls itself."""
-    cls = _object(path)
-    found: dict[str, list[str]] = {"methods": [], "properties": [], "own_methods": [], "own_properties": []}
-    for name, member in inspect.getmembers_static(cls):
-        module = getattr(function_of(member), "__module__", None) or ""
-        if (name != "__call__" and name.startswith("_")) or not module.startswith("deltaprop."):
-            continue
-        # Not `callable`: a method that scikit-learn's available_if has wrapped is a descriptor.
-        kind = "properties" if isinstance(member, property | cached_property) else "methods"
-        if name in CALLED_BY_TRAINING or name.startswith(CALLED_BY_FILES):
-            kind = f"own_{kind}"
-        found[kind].append(name)
-    return found
-
-
-def function_of(member: Any) -> Any:
-    """Return the function inside a property, a class method or a decorated method."""
-    inside = (getattr(member, each, None) for each in ("fget", "fn", "func", "__func__"))
-    return next(filter(None, inside), member)
-
-
-def inherits_from_sklearn(path: str) -> bool:
-    """Return whether a class has methods of scikit-learn's besides ours."""
-    cls = _object(path)
-    return any(base.__module__.startswith("sklearn.") for base in cls.__mro__)
-
-
-def _object(path: str) -> Any:
-    module, _, name = path.rpartition(".")
-    return getattr(import_module(module), name)
 
 
 def options_of(command: Any) -> dict[str, list[tuple[str, str, str]]]:
