@@ -8,6 +8,7 @@ from pathlib import Path
 import deltaprop as dp
 from deltaprop import accel, callbacks
 from deltaprop.accel.profiling import Profile
+from deltaprop.backends.base import Backend
 from deltaprop.derivation.parameters import Parameters
 from deltaprop.doctor.report import Check, Report, Stage
 from deltaprop.errors import ScheduleError
@@ -27,6 +28,7 @@ PUBLIC |= {"deltaprop.estimators.onnx_converters.register": register}
 #: Classes without a public name that public functions return, raise, or pass to callbacks.
 RETURNED = (
     Accumulation,
+    Backend,
     Check,
     ColumnRole,
     Explanation,
@@ -59,9 +61,10 @@ def function_of(member):
 
 
 def methods(cls):
-    """Return the names of the public methods and properties that this package defines, and of a call."""
+    """Return the names of the public methods and properties that this package defines for users, and of a call."""
+    only = _SHOWN["ONLY"].get(f"{cls.__module__}.{cls.__qualname__}")
     for name, member in inspect.getmembers_static(cls):
-        is_public = name == "__call__" or not name.startswith("_")
+        is_public = (name == "__call__" or not name.startswith("_")) and (only is None or name in only)
         if is_public and (getattr(function_of(member), "__module__", None) or "").startswith("deltaprop."):
             yield name
 

@@ -49,6 +49,9 @@ def test_a_page_of_a_class_has_all_that_this_package_defines():
     assert {"fit", "fit_transform", "set_output"} <= set(search["methods"])  # also those that available_if wraps
     assert "partial_fit" in reference_pages.members_of("deltaprop.MLPClassifier")["methods"]
     assert {"weights", "parameters"} <= set(reference_pages.members_of("deltaprop.Network")["properties"])
+    backend = reference_pages.members_of("deltaprop.backends.base.Backend")  # of its many methods, those for users
+    assert backend["methods"] == ["asarray", "to_numpy", "zeros"]
+    assert backend["properties"] == ["label"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from typing import Any
 #: Names of the methods that training and files call, and users need only to write classes of their own.
 CALLED_BY_TRAINING = {"apply", "follow", "init", "lead", "over", "own", "rates", "rates_vary", "rule", "watch"}
 CALLED_BY_FILES = ("file_", "from_file_")
+#: Classes that have more members than users need, and the members that users need.
+ONLY = {"deltaprop.backends.base.Backend": {"asarray", "label", "to_numpy", "zeros"}}
 
 
 def members_of(path: str) -> dict[str, list[str]]:
@@ -19,6 +21,8 @@ def members_of(path: str) -> dict[str, list[str]]:
     for name, member in inspect.getmembers_static(cls):
         module = getattr(function_of(member), "__module__", None) or ""
         if (name != "__call__" and name.startswith("_")) or not module.startswith("deltaprop."):
+            continue
+        if name not in ONLY.get(path, {name}):
             continue
         # Not `callable`: a method that scikit-learn's available_if has wrapped is a descriptor.
         kind = "properties" if isinstance(member, property | cached_property) else "methods"

@@ -1,4 +1,15 @@
-"""The vocabulary of backpropagation: what an array library has to be able to do, and nothing more."""
+"""The vocabulary of backpropagation: what an array library has to be able to do, and nothing more.
+
+Each operation of a `Backend` is one line of the derivation, and all write into buffers that the caller made.
+Rows are samples. Every array may carry one leading member axis (several networks of the same widths), written ``…``
+below; without it, it is one network. For several members a scalar is an array, (K,), or a list of K numbers that the
+host knows; the constants of a `Rule` are such lists.
+Arrays are not checked: they are of this backend, of one dtype, and C-contiguous, or each member's part is.
+No operation allocates device or array memory after its first call with a shape.
+
+To add a backend, write one file with a subclass and name it in ``deltaprop.backends``. A subclass of
+`deltaprop.backends.composed.ComposedBackend` has all operations from a few primitives.
+"""
 
 from __future__ import annotations
 
@@ -29,26 +40,38 @@ def philox_key(key: tuple[int, ...]) -> Indices:
 
 
 class Backend(ABC):
-    """The operations of the derivation: each is one line of it, and all write into buffers that the caller made.
+    """An array library and the device on which it computes, as `get_backend` returns it.
 
-    Rows are samples. Every array may carry one leading member axis (several networks of the same widths), written
-    ``…`` below; without it, it is one network. For several members a scalar is an array, (K,), or a list of K numbers
-    that the host knows; the constants of a `Rule` are such lists.
-    Arrays are not checked: they are of this backend, of one dtype, and C-contiguous, or each member's part is.
-    No operation allocates device or array memory after its first call with a shape.
+    ``network.backend`` is the one that a network uses, and an optimizer of your own makes its arrays by it. It has the
+    operations of backpropagation as methods too; its source describes them.
 
-    To add a backend, write one file with a subclass and name it in ``deltaprop.backends``. A subclass of
-    `deltaprop.backends.composed.ComposedBackend` has all operations from a few primitives.
+    Attributes
+    ----------
+    name : str
+        The name that users give: ``backend="numpy"``.
+    on_host : bool
+        Whether its arrays are NumPy's.
+    precision : {"fp32", "tf32", "bf16", "fp16"}
+        In which precision it forms matrix products of float32 arrays.
+    device : int or None
+        The number of the device its arrays are on; None where there is no choice, or where the current one is meant.
+
+    Examples
+    --------
+    >>> import deltaprop as dp
+    >>> backend = dp.get_backend("numpy")
+    >>> rows = backend.asarray([[1, 2], [3, 4]], "float32")
+    >>> backend.label, rows.dtype
+    ('numpy', dtype('float32'))
+    >>> backend.to_numpy(rows).tolist()
+    [[1.0, 2.0], [3.0, 4.0]]
+    >>> backend.zeros((2, 3), "float64").shape
+    (2, 3)
     """
 
-    #: The name users give: ``backend="numpy"``.
     name: str
-    #: Whether its arrays are NumPy's.
     on_host: bool
-
-    #: In which precision it forms matrix products of float32 arrays.
     precision: Precision = "fp32"
-    #: The number of the device its arrays are on; None where there is no choice, or where the current one is meant.
     device: int | None = None
 
     def in_precision(self, precision: Precision) -> Self:
@@ -106,11 +129,35 @@ class Backend(ABC):
 
     @abstractmethod
     def asarray(self, array: ArrayLike, dtype: DTypeLike) -> Array:
-        """`array` as a C-contiguous array of this backend; itself where it is one already."""
+        """Return `array` as a C-contiguous array of this backend.
+
+        Parameters
+        ----------
+        array : array_like
+            Numbers, of any shape.
+        dtype : dtype_like
+            The dtype of the result.
+
+        Returns
+        -------
+        array
+            `array` itself where it is one already.
+        """
 
     @abstractmethod
     def to_numpy(self, array: Array) -> HostArray:
-        """`array` in host memory; itself where it is there already."""
+        """Return `array` in host memory.
+
+        Parameters
+        ----------
+        array : array
+            An array of this backend.
+
+        Returns
+        -------
+        numpy.ndarray
+            `array` itself where it is there already.
+        """
 
     @abstractmethod
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
@@ -118,7 +165,20 @@ class Backend(ABC):
 
     @abstractmethod
     def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        """A buffer of zeros."""
+        """Make an array of zeros.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Its shape.
+        dtype : dtype_like
+            Its dtype.
+
+        Returns
+        -------
+        array
+            A C-contiguous array of this backend.
+        """
 
     def fill(self, array: Array, value: float) -> None:
         """Let every entry be `value`."""
