@@ -31,7 +31,9 @@ class ExplainedDirective(Directive):
         """Make the frame, as HTML that leads from the page it stands on to the interactive one."""
         up = "../" * self.state.document.settings.env.docname.count("/")
         frame = f'<iframe class="explained" src="{up}{FRAMED}" title="net.explain(x, y)" loading="lazy"></iframe>'
-        return [nodes.raw("", frame, format="html")]
+        return [
+            nodes.container("", nodes.raw("", frame, format="html"))
+        ]  # a label before it becomes the container's id
 
 
 def definition(page: Path) -> dict[str, Any]:
