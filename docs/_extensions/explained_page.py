@@ -31,9 +31,7 @@ class ExplainedDirective(Directive):
         """Make the frame, as HTML that leads from the page it stands on to the interactive one."""
         up = "../" * self.state.document.settings.env.docname.count("/")
         frame = f'<iframe class="explained" src="{up}{FRAMED}" title="net.explain(x, y)" loading="lazy"></iframe>'
-        return [
-            nodes.container("", nodes.raw("", frame, format="html"))
-        ]  # a label before it becomes the container's id
+        return [nodes.container("", nodes.raw("", frame, format="html"))]  # which takes the id of a label before it
 
 
 def definition(page: Path) -> dict[str, Any]:
