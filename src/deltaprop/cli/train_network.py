@@ -38,6 +38,8 @@ Matrix = HostArray
 
 #: More distinct whole numbers than this are quantities, not classes; more distinct texts than this have to recur.
 MOST_CLASSES = 100
+#: The largest seed that scikit-learn takes.
+LARGEST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,12 @@ def check_options(options: TrainOptions, *, writes: bool = True) -> None:
     """Refuse what is wrong before the data are read; a process that `writes` has to be able to."""
     for name in ("epochs", "batch_size", "checkpoint_every"):
         check_whole_number(name, getattr(options, name), least=1)
+    if options.patience is not None:
+        check_whole_number("patience", options.patience, least=1)
     check_number("l2", options.l2, least=0.0)
+    check_seed(options.seed)
+    if options.dtype not in ("float32", "float64"):
+        raise ValueError(f"--dtype: expected float32 or float64, got {options.dtype!r}")
     check_activation(options.activation, HIDDEN_ACTIVATIONS, "--activation")
     if options.init is not None:
         check_initialization(options.init)
@@ -179,6 +186,12 @@ def check_options(options: TrainOptions, *, writes: bool = True) -> None:
         check_plot(options.plot)
     if options.resume and options.checkpoint is None:
         raise ValueError("--resume: expected --checkpoint FILE with it")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that scikit-learn, which splits the rows, does not take."""
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ValueError(f"--seed: expected a whole number from 0 to {LARGEST_SEED}, got {seed}")
 
 
 def network_options(
