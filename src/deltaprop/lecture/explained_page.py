@@ -67,7 +67,9 @@ def page(title: str, start: Start, tables: str = "") -> str:
 def _unscripted(tables: str, room: int) -> str:
     """Write what is shown where no script runs, in at most so many bytes: the tables, or where else they are."""
     if tables:
-        told = "To step through the passes, this page needs JavaScript. These are the numbers before training, as tables."
+        told = (
+            "To step through the passes, this page needs JavaScript. These are the numbers before training, as tables."
+        )
         written = f'<p class="notice">{told}</p><pre class="card">{escape(tables)}</pre>'
         if len(written.encode()) <= room + len(NO_TABLES.encode()):
             return written
