@@ -1,5 +1,6 @@
 """Tables and targets of any kind are fitted, and few rows, many classes and weights do as they should."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ def test_an_array_is_scored_by_place() -> None:
 def test_columns_that_are_missing_or_new() -> None:
     table, y = two_classes()
     model = QuickClassifier(**QUICK).fit(table, y)
-    with pytest.raises(ValueError, match="X: expected the columns of training, but 'noise' is missing"):
+    with pytest.raises(ValueError, match="X: expected the columns that the model predicts from, but 'noise' is missing"):
         model.predict({"useful": [1.0], "text": ["a"]})
     with pytest.raises(ValueError, match="but 'noise', 'text' are missing"):
         model.predict({"useful": [1.0]})
@@ -101,6 +102,22 @@ def test_columns_that_are_missing_or_new() -> None:
     np.testing.assert_array_equal(model.predict_proba(as_array), model.predict_proba(table))
     with pytest.raises(ValueError, match="X has 2 features, but QuickClassifier is expecting 3 features as input"):
         model.predict(as_array[:, :2])
+
+
+def test_columns_that_were_left_out_need_not_be_there() -> None:
+    table, y = two_classes()
+    whole = {"id": np.arange(len(y)), "always": ["same"] * len(y)} | table
+    model = QuickClassifier(**QUICK, drop=["id"]).fit(whole, y)
+    assert model.n_features_in_ == 5
+    probabilities = model.predict_proba(whole)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # one of the columns may be there, too
+        np.testing.assert_array_equal(model.predict_proba(table), probabilities)
+        np.testing.assert_array_equal(model.predict_proba(table | {"id": ["other"] * len(y)}), probabilities)
+        assert model.score(table, y) == model.score(whole, y)
+    # By their places, there is no telling which is which.
+    with pytest.raises(ValueError, match="X has 3 features, but QuickClassifier is expecting 5 features as input"):
+        model.predict(np.array([table["useful"], table["noise"], table["text"]], object).T)
 
 
 def test_a_second_fit_forgets_the_first() -> None:

@@ -50,7 +50,7 @@ def test_columns_of_a_table_are_found_by_name():
 
 def test_what_it_cannot_predict_for_is_named():
     model = prepared(["a", "b"], loss="categorical_cross_entropy")
-    with pytest.raises(ValueError, match="columns of training, but 'height' is missing"):
+    with pytest.raises(ValueError, match="columns that the model predicts from, but 'height' is missing"):
         model.predict({"width": [1.0]})
     with pytest.raises(ValueError, match="numbers in column 'height', got none in row 1"):
         model.predict({"width": [1.0, 2.0], "height": ["3", "tall"]})

@@ -78,14 +78,14 @@ def read_rows(model: Any, source: str, options: Any, *, target: bool = False, ke
     text = [model.target_name_, *keep]
     table = read_table(source, sep=options.sep, decimal=options.decimal, encoding=options.encoding, text=text)
     _require(table, source, keep, "--keep")
-    _require(table, source, list(model.feature_names_in_), "which the model was trained on")
+    _require(table, source, model.encoding_.names, "which the model predicts from")
     if target:
         _require(table, source, [model.target_name_], "which is the target")
     return table
 
 
 def features(model: Any, table: Table, source: str, keep: Sequence[str] = ()) -> Table:
-    """Return the columns that an estimator was trained on, as they are read where nothing is kept as it is written.
+    """Return the columns that an estimator predicts from, as they are read where nothing is kept as it is written.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def features(model: Any, table: Table, source: str, keep: Sequence[str] = ()) ->
     Table
         In the order of training.
     """
-    columns = {name: table.columns[name] for name in model.feature_names_in_.tolist()}
+    columns = table.only(model.encoding_.names).columns
     if is_text(source):
         columns |= {name: without_labels(columns[name]) for name in keep if name in columns}
     return Table(columns, table.rows)

@@ -162,7 +162,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         NotFittedError
             If `fit` has not been called.
         ValueError
-            If a column of training is missing.
+            If a column that the model predicts from is missing.
 
         Warns
         -----
@@ -199,7 +199,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         NotFittedError
             If `fit` has not been called.
         ValueError
-            If a column of training is missing.
+            If a column that the model predicts from is missing.
 
         Examples
         --------
@@ -235,7 +235,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
         NotFittedError
             If `fit` has not been called.
         ValueError
-            If a column of training is missing.
+            If a column that the model predicts from is missing.
 
         Examples
         --------

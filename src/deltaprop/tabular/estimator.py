@@ -348,25 +348,24 @@ class TabularEstimator(SavedTabular):
         return mean_outputs(self.stack_, self.member_weights_, self.encoding_.encode(self._checked_table(X), DTYPE))
 
     def _checked_table(self, X: Any) -> Table:
-        """Return the columns that training had, by their names; or by their places, where either has no names.
+        """Return the columns that the model predicts from, by their names.
+
+        Where the table, or the one of training, has no names, its columns are taken by their places.
 
         Raises
         ------
         ValueError
-            If some are missing.
+            If some are missing. Columns that training left out may be.
 
         Warns
         -----
         UserWarning
-            If there are others besides, apart from the target.
+            If there are others than in training, apart from the target.
         """
         table = as_table(X)
         if not (has_names(X) and hasattr(self, "feature_names_in_")):
             return self._by_place(table)
-        missing = [name for name in self._names if name not in table.columns]
-        if missing:
-            verb = "is" if len(missing) == 1 else "are"
-            raise ValueError(f"X: expected the columns of training, but {', '.join(map(repr, missing))} {verb} missing")
+        chosen = table.only(self.encoding_.names)
         extra = [name for name in table.columns if name not in {*self._names, self.target_name_}]
         if extra:
             verb, noun = ("is", "a column") if len(extra) == 1 else ("are", "columns")
@@ -375,7 +374,7 @@ class TabularEstimator(SavedTabular):
                 UserWarning,
                 stacklevel=callers_level(),
             )
-        return Table({name: table.columns[name] for name in self._names}, table.rows)
+        return chosen
 
     def _by_place(self, table: Table) -> Table:
         """Give columns the names that they had in training, by their places.

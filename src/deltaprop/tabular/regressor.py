@@ -150,7 +150,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         NotFittedError
             If `fit` has not been called.
         ValueError
-            If a column of training is missing, or `return_interval` is no probability.
+            If a column that the model predicts from is missing, or `return_interval` is no probability.
 
         Warns
         -----
@@ -196,7 +196,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
         NotFittedError
             If `fit` has not been called.
         ValueError
-            If a column of training is missing.
+            If a column that the model predicts from is missing.
 
         Examples
         --------

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from deltaprop.backends.array_types import Floats, HostArray, Indices
+from deltaprop.errors import listing
 from deltaprop.inputs import cells
 from deltaprop.tabular.dates import date_texts, day_first, read_dates
 
@@ -209,6 +210,22 @@ class Table:
 
     def __len__(self) -> int:
         return self.rows
+
+    def only(self, names: Sequence[str]) -> Table:
+        """Return the columns that a model predicts from.
+
+        Raises
+        ------
+        ValueError
+            If some are missing.
+        """
+        missing = [name for name in names if name not in self.columns]
+        if missing:
+            verb = "is" if len(missing) == 1 else "are"
+            raise ValueError(
+                f"X: expected the columns that the model predicts from, but {listing(missing)} {verb} missing"
+            )
+        return Table({name: self.columns[name] for name in names}, self.rows)
 
     def take(self, rows: Indices) -> Table:
         """Return some rows."""

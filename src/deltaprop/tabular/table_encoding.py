@@ -105,6 +105,11 @@ class TableEncoding:
         return InputEncoding(self.width, pieces)
 
     @property
+    def names(self) -> list[str]:
+        """The names of the table's columns that say something, each once."""
+        return list(dict.fromkeys(column.name for column in self.columns))
+
+    @property
     def width(self) -> int:
         """How many columns a stored row has."""
         return sum(column.encoding.columns for column in self.columns)
@@ -124,7 +129,7 @@ class TableEncoding:
         return {name: np.array(columns) for name, columns in found.items()}
 
     def encode(self, table: Table, dtype: DType) -> EncodedRows:
-        """Encode rows of a table, which has every column by its name."""
+        """Encode rows of a table, which has every column of `names`."""
 
         def fill(encoding: CategoryEncoding, column: Column, out: HostArray) -> None:
             encoding.store(encoding.places(column), encoding.means, out)

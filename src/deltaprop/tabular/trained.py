@@ -188,10 +188,7 @@ class Trained:
         table = as_table(X)
         columns = list(table.columns.values())
         if has_names(X):
-            missing = [name for name in self.feature_names if name not in table.columns]
-            if missing:
-                raise ValueError(f"X: expected the columns of training, but {', '.join(map(repr, missing))} is missing")
-            columns = [table.columns[name] for name in self.feature_names]
+            columns = list(table.only(self.feature_names).columns.values())
         for column in columns:
             unread = np.isnan(column.numbers())
             if unread.any():
