@@ -91,7 +91,9 @@ def test_an_array_is_scored_by_place() -> None:
 def test_columns_that_are_missing_or_new() -> None:
     table, y = two_classes()
     model = QuickClassifier(**QUICK).fit(table, y)
-    with pytest.raises(ValueError, match="X: expected the columns that the model predicts from, but 'noise' is missing"):
+    with pytest.raises(
+        ValueError, match="X: expected the columns that the model predicts from, but 'noise' is missing"
+    ):
         model.predict({"useful": [1.0], "text": ["a"]})
     with pytest.raises(ValueError, match="but 'noise', 'text' are missing"):
         model.predict({"useful": [1.0]})

@@ -93,8 +93,8 @@ def sweep(options: SweepOptions) -> Found:
     assert dataset.y is not None
     most = len(dataset.y) if classes is None else int(np.unique(dataset.y, return_counts=True)[1].max())
     if options.cv > most:
-        rows = "there are rows" if classes is None else "rows of the largest class"
-        raise ValueError(f"--cv: expected at most {most} folds, as many as {rows}, got {options.cv}")
+        counted = "there are rows" if classes is None else "the largest class has rows"
+        raise ValueError(f"--cv: expected at most {most} folds, as many as {counted}, got {options.cv}")
     kind: Any = KFold if classes is None else StratifiedKFold
     splitter = kind(options.cv, shuffle=True, random_state=options.seed)
     folds = [Fold(train, test) for train, test in splitter.split(dataset.X, dataset.y)]
