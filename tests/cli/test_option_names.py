@@ -15,6 +15,7 @@ from deltaprop.cli.option_names import Command, by_option
     (["train", "digits", "--patience", "0"], "--patience: expected a whole number of at least 1, got 0"),
     (["train", "digits", "--momentum", "2", "--optimizer", "sgd"], "--momentum: expected a number in [0, 1], got 2.0"),
     (["train", "digits", "--output-activation", "zig", "--loss", "huber"], "--output-activation: unknown activation"),
+    (["gradcheck", "--layers", "3,"], "--layers: expected at least an input and an output layer, got [3], from '3,'"),
     (["gradcheck", "--activation", "zig"], "--activation: unknown activation 'zig'"),
     (["gradcheck", "--l2", "-1"], "--l2: expected a finite number of at least 0, got -1.0"),
     (["sweep", "digits", "--grid", "batch-size=0"], "--grid batch-size: expected a whole number of at least 1, got 0"),

@@ -42,7 +42,7 @@ def expect_grid(names: Iterable[str]) -> None:
 def by_option(message: str) -> str:
     """Write a message about an argument as one about the option that was typed; other messages stay.
 
-    Where the option is a text that stands for several numbers, the message ends with what was typed.
+    Where the option is a list of numbers, the message ends with what was typed.
     """
     found = re.match(r"(--)?([\w-]+): ", message)
     if found is None:
@@ -52,5 +52,6 @@ def by_option(message: str) -> str:
     if option is None:
         return message
     told = f"{option}: {message[found.end() :]}"
-    is_text = isinstance(value, str) and not found[1] and value not in message
-    return f"{told}, from {value!r}" if is_text else told
+    if found[1] or not isinstance(value, str) or value in message or not re.search("[,;]", value):
+        return told
+    return f"{told}, from {value!r}"

@@ -15,10 +15,10 @@ import numpy as np
 
 from deltaprop.backends import get_backend
 from deltaprop.cli.option_names import expect_grid
-from deltaprop.cli.options import SweepOptions, TrainOptions
+from deltaprop.cli.options import SweepOptions, TrainOptions, check_seed
 from deltaprop.cli.sweep_folds import MEMORY, Fold, folds_at_once, score_candidates
 from deltaprop.cli.sweep_grid import Candidate, base_options, line_of, read_grid
-from deltaprop.cli.train_network import check_options, check_seed, optimizer_of, widths_of, with_classes
+from deltaprop.cli.train_network import check_options, optimizer_of, widths_of, with_classes
 from deltaprop.inputs.files import Dataset, load_dataset
 from deltaprop.tabular.trained import Label
 

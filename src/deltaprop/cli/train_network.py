@@ -14,7 +14,7 @@ from deltaprop.arguments import check_number, check_whole_number
 from deltaprop.backends import get_backend
 from deltaprop.backends.array_types import Floats, HostArray
 from deltaprop.backends.native.library import load_ahead
-from deltaprop.cli.options import HIDDEN, TrainOptions, hidden_sizes
+from deltaprop.cli.options import HIDDEN, TrainOptions, check_seed, hidden_sizes
 from deltaprop.cli.plot import check_plot, save_plot
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, check_activation
 from deltaprop.derivation.initialization import check_initialization
@@ -38,8 +38,6 @@ Matrix = HostArray
 
 #: More distinct whole numbers than this are quantities, not classes; more distinct texts than this have to recur.
 MOST_CLASSES = 100
-#: The largest seed that scikit-learn takes.
-LARGEST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -186,12 +184,6 @@ def check_options(options: TrainOptions, *, writes: bool = True) -> None:
         check_plot(options.plot)
     if options.resume and options.checkpoint is None:
         raise ValueError("--resume: expected --checkpoint FILE with it")
-
-
-def check_seed(seed: int) -> None:
-    """Refuse a seed that scikit-learn, which splits the rows, does not take."""
-    if not 0 <= seed <= LARGEST_SEED:
-        raise ValueError(f"--seed: expected a whole number from 0 to {LARGEST_SEED}, got {seed}")
 
 
 def network_options(
