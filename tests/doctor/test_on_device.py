@@ -125,8 +125,8 @@ def test_kernels_compiled_beforehand(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--compile", "sm90"], "--compile: expected the name of an architecture such as sm_90, got 'sm90'"),
     (["--compile", "sm_90", "--only", "device"], "--compile: expected no other option beside it"),
-    (["--backend", "zig"], "backend: expected one of"),
-    (["--only", "zig"], "only: expected part of a stage's name"),
+    (["--backend", "zig"], "--backend: expected one of"),
+    (["--only", "zig"], "--only: expected part of a stage's name"),
     (["--json", "/nowhere/at/all"], "cannot write /nowhere/at/all"),
 ])  # fmt: skip
 def test_bad_options(arguments, message, capsys):

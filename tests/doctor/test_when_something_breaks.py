@@ -289,4 +289,4 @@ def test_the_command_as_a_module():
     command = [sys.executable, "-m", "deltaprop", "doctor", "--backend", "zig"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("deltaprop: error: backend: expected one of")
+    assert done.stderr.startswith("deltaprop: error: --backend: expected one of")

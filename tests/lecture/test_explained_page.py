@@ -14,6 +14,7 @@ from descending import CLOSE, descent, matrix, unpacked
 
 import deltaprop as dp
 from deltaprop.lecture import explained_page
+from deltaprop.lecture.explained_page import NO_TABLES
 
 ROOT = Path(__file__).parents[2]
 
@@ -168,6 +169,7 @@ def test_no_page_has_300_kb(rng, saved, sizes, samples):
         expected = descent(net, X, Y, len(kept) - 1, 1e-3, l2=0.01)[-1]["after"]
         for text, theta in zip(content["after"], expected, strict=True):
             assert np.allclose(matrix(text), theta, **CLOSE)
+        assert NO_TABLES in page  # which take the room of no training step
     if samples == 1:
         assert len(kept) == 51
 
@@ -207,8 +209,24 @@ def test_a_notebook_has_the_page_in_a_frame(saved):
     )
     assert found is not None
     assert found[1] == "One sample through a network 2 → 3 → 1"
-    assert html.unescape(found[2]) == saved(seen)
+    framed = html.unescape(found[2])
+    assert unpacked(framed) == unpacked(saved(seen))
+    assert NO_TABLES in framed  # the tables stand below the frame
     assert "<" not in found[2]
+
+
+@pytest.mark.parametrize("format", ["table", "markdown"])
+def test_without_a_script_the_page_shows_the_tables(saved, format):
+    net = dp.Network([8] * 4, backend="numpy")
+    X, Y = np.linspace(-1, 1, 64).reshape(8, 8), np.eye(8)
+    page = saved(net.explain(X, Y, format=format))
+    found = re.search(r"<noscript>(.*?)<pre class=\"card\">(.*?)</pre></noscript>", page, re.S)
+    assert found is not None
+    assert html.unescape(found[2]) == str(net.explain(X, Y))
+    assert "<" not in found[2]
+    assert "needs JavaScript" in found[1]
+    assert len(unpacked(page)["steps"]) == 21
+    assert len(page.encode()) < 300_000
 
 
 def test_a_page_cannot_be_written(capsys):

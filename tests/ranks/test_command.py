@@ -82,7 +82,7 @@ def test_the_script_of_the_page(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("arguments", "status", "told"), [
     (["d-RANK.npz"], 2, "d-1.npz: no such file or folder ('digits' is the data set that needs none) (on rank 1)"),
-    (["d-0.npz", "--epochs", "1RANK"], 2, "ranks: expected the same epochs on every rank, got 10 on rank 0 and 11 on"),
+    (["d-0.npz", "--epochs", "1RANK"], 2, "--ranks: expected the same epochs on every rank, got 10 on rank 0 and 11 on"),
     (["d-0.npz", "--out", "no/where/m"], 2, "cannot write no/where/m: there is no folder"),
     (["d-0.npz", "--optimizer", "sgd", "--lr", "1e300", "--task", "regression"], 1, "training diverged: "),
     (["d-0.npz", "--lr", "fast"], 2, "Invalid value for '--lr'"),

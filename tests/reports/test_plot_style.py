@@ -252,4 +252,54 @@ def test_scores_too_large_to_draw_leave_the_others(tmp_path):
     low, high = figure.axes[0].get_ylim()
     assert -1 < low < 0.4
     assert 0.85 < high < 2
-    assert figure.get_suptitle() == "1 of 3 results have no score and are not shown"
+    assert figure.get_suptitle() == "1 of 3 results have a score too large to draw and are not shown"
+    both = plot_sweep(candidates, [NAN, -np.inf, 0.75], [0.1, 0.1, 0.1], "r2")
+    assert both.get_suptitle() == "of 3 results, 1 without a score and 1 too large to draw are not shown"
+
+
+NAMES = [
+    "a_name_that_somebody_has_written_at_very_great_length",
+    "columntransformer__numeric__simpleimputer__strategy",
+    "standardscaler__transformedtargetregressor__max_iter",
+    "_eta",
+    "$eta$",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_users_choose_stay_in_the_frame(name):
+    candidates = [{name: value, "b": value % 2, "c": value} for value in (1, 2, 4, 9)]
+    figure = sweep(candidates)
+    check(figure)
+    axis = min(figure.axes, key=lambda each: each.get_xlabel().strip() in "bc")
+    text = axis.get_xlabel().strip()
+    assert len(text.replace("\\", "")) == min(len(name), 40)
+    kept = text.strip("…").removesuffix(" [epochs]").replace("\\", "")
+    assert name.endswith(kept) if "__" in name else name.startswith(kept)
+    assert ("…" in text) == (len(name) > 40)
+    seen = axis.xaxis.label.get_window_extent()
+    others = [each.xaxis.label.get_window_extent() for each in figure.axes if each is not axis]
+    assert seen.x0 >= 0
+    assert not any(seen.overlaps(other) for other in others)
+
+
+@pytest.mark.parametrize("name", ["_budget", "$m$", "max_iter"])
+def test_a_legend_has_every_amount_of_a_resource(name):
+    candidates = [{"eta": k} for k in range(4)]
+    figure = plot_halving(candidates, [0.5, 0.6, 0.7, 0.8], np.zeros(4), "r2", None, name, [1, 1, 3, 9])
+    texts = [text.get_text().replace("\\", "").strip() for text in figure.legends[0].get_texts()]
+    assert [text for text in texts if not text.startswith("best")] == [f"{name} {amount}" for amount in (1, 3, 9)]
+
+
+def test_every_name_of_a_user_is_made_a_label():
+    """Columns, metrics, scores, parameters and their words: none is a formula, or hidden."""
+    importances = plot_importances(["_a", "$b$", LONG], [0.3, 0.2, 0.1], 3, "rise")
+    history = dp.History([2.0, 1.0], [2.0, 1.0], {"$m$": [0.5, 0.6]}).plot()
+    words = sweep([{"_kind": word} for word in ("_a", "$b$")], score="$s$")
+    for figure in (importances, history, words):
+        check(figure)
+    ticks = [text.get_text().strip() for text in importances.axes[0].get_yticklabels()]
+    assert ticks == ["_a", r"\$b\$", LONG[:39] + "…"]
+    assert history.axes[1].get_ylabel() == r"validation \$m\$"
+    assert words.axes[0].get_ylabel() == r"mean test \$s\$"
+    assert [text.get_text().strip() for text in words.axes[0].get_xticklabels()] == ["_a", r"\$b\$"]

@@ -6,6 +6,7 @@ import sys
 
 from deltaprop.cli.app import app
 from deltaprop.cli.ending import INTERRUPTED, Ending, ending_by, tell
+from deltaprop.cli.option_names import forget_options
 from deltaprop.cli.processes import Ended, tell_once
 from deltaprop.reports import notice
 
@@ -23,6 +24,7 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run the command line and return its exit status; bad input is told in one line on standard error."""
+    forget_options()
     try:
         status = app(arguments or ["--help"], prog_name="deltaprop", standalone_mode=False)
     except Ended as ended:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from deltaprop import __version__
+from deltaprop.cli.option_names import Command
 from deltaprop.cli.options import (
     Backend,
     EvaluateOptions,
@@ -29,6 +31,7 @@ app: typer.Typer = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},  # the commands below inherit it
 )
+command = partial(app.command, cls=Command)
 
 
 def show_version(wanted: bool) -> None:
@@ -47,7 +50,7 @@ def options_of_all(
     """Multi-layer perceptrons by backpropagation in matrix form."""
 
 
-@app.command()
+@command()
 @with_options(TrainOptions)
 def train(options: TrainOptions) -> None:
     """Train on DATA and print how good the predictions are for rows held out.
@@ -62,7 +65,7 @@ def train(options: TrainOptions) -> None:
                 typer.echo(line)
 
 
-@app.command()
+@command()
 @with_options(SweepOptions)
 def sweep(options: SweepOptions) -> None:
     """Cross-validate every combination of parameters of a single network, hundreds of networks at a time."""
@@ -88,7 +91,7 @@ def sweep(options: SweepOptions) -> None:
             typer.echo(line, err=is_aside)
 
 
-@app.command()
+@command()
 @with_options(PredictOptions)
 def predict(options: PredictOptions) -> None:
     """Predict the target for every row of DATA, as CSV."""
@@ -100,7 +103,7 @@ def predict(options: PredictOptions) -> None:
     write_text(run(options), options.out)
 
 
-@app.command()
+@command()
 @with_options(EvaluateOptions)
 def evaluate(options: EvaluateOptions) -> None:
     """Print how good the predictions for DATA are, or for its test set if it has one."""
@@ -110,7 +113,7 @@ def evaluate(options: EvaluateOptions) -> None:
         typer.echo(line)
 
 
-@app.command()
+@command()
 def gradcheck(
     layers: Annotated[str, typer.Option(help="Widths of all layers.")] = "3,5,3",
     activation: Annotated[str, typer.Option(help="Hidden activation.")] = "sigmoid",
@@ -134,7 +137,7 @@ def gradcheck(
         raise typer.Exit(1)
 
 
-@app.command()
+@command()
 @with_options(ExplainOptions)
 def explain(options: ExplainOptions) -> None:
     """Show backpropagation in numbers: as tables, or as a page that steps through both passes and training steps."""
@@ -151,7 +154,7 @@ def explain(options: ExplainOptions) -> None:
         typer.echo(f"page        {options.out}")
 
 
-@app.command()
+@command()
 def weights(
     model: Model,
     plot: Annotated[str, typer.Option(help="Picture to write: FILE.png.")],
@@ -171,7 +174,7 @@ def weights(
     typer.echo(f"weights     {plot}")
 
 
-@app.command()
+@command()
 def bench(
     only: Annotated[
         str, typer.Option(help="Run only these: an expression as for pytest -k, such as 'epoch and float32'.")
@@ -195,7 +198,7 @@ def bench(
         benchmarks.write_json(json, recorded)
 
 
-@app.command()
+@command()
 def info() -> None:
     """Print versions, backends (and why one does not work), BLAS, threads and GPUs."""
     from deltaprop.cli.info import info as run
@@ -204,7 +207,7 @@ def info() -> None:
         typer.echo(line)
 
 
-@app.command()
+@command()
 def doctor(
     backend: Annotated[
         str,

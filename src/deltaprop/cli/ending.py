@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import typer
 
 from deltaprop.cli.memory import not_enough
+from deltaprop.cli.option_names import by_option
 from deltaprop.errors import BackendError, DivergenceError
 
 #: The base of all usage errors. Newer releases of typer carry a click of their own, so it is found, not imported.
@@ -40,7 +41,9 @@ def ending_by(error: BaseException) -> Ending | None:
         return _complaint(str(error), 1)
     if isinstance(error, MemoryError):
         return _complaint(not_enough(error), 2)
-    if isinstance(error, (ValueError, OSError, BackendError, ImportError)):
+    if isinstance(error, ValueError):
+        return _complaint(by_option(str(error)), 2)
+    if isinstance(error, (OSError, BackendError, ImportError)):
         return _complaint(str(error), 2)
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         return Ending(INTERRUPTED, "deltaprop: interrupted")

@@ -11,7 +11,7 @@ from deltaprop.backends.array_types import AnyArray
 from deltaprop.cli.options import ExplainOptions, hidden_sizes
 from deltaprop.derivation.backprop import Objective
 from deltaprop.derivation.losses import LOSSES, check_output_error
-from deltaprop.lecture import explanation
+from deltaprop.lecture import explained_page, explanation
 from deltaprop.loading import load_network
 from deltaprop.network import Network
 
@@ -22,6 +22,7 @@ NETWORK_OPTIONS = ("layers", "activation", "output_activation", "loss", "output_
 def explain(options: ExplainOptions) -> explanation.Explanation:
     """Explain a network of random parameters, or the one in a file, on samples that are given or random."""
     network = _network(options)
+    _check_size(network, options)
     rng = np.random.default_rng(options.seed)
     x = _rows("--x", options.x)
     if x is None:
@@ -51,6 +52,19 @@ def _network(options: ExplainOptions) -> Network:
         seed=options.seed,
         output_error=check_output_error(options.output_error, options.loss),
     )
+
+
+def _check_size(network: Network, options: ExplainOptions) -> None:
+    """Refuse a network that is too large for the tables, or for the page if one is asked for."""
+    what, got = ("--layers", repr(options.layers)) if options.model is None else (options.model, network.layer_sizes)
+    if max(network.layer_sizes) > explanation.WIDEST:
+        widest = f"layers of at most {explanation.WIDEST} units, as every number is shown"
+        raise ValueError(f"{what}: expected {widest}, got {got}")
+    if options.out is not None and not explained_page.is_possible(network):
+        raise ValueError(
+            f"{what}: expected at most {explained_page.DEEPEST} layers of at most {explained_page.WIDEST} units for a "
+            f"page, which draws each, got {got}; tables, without --out, show larger networks"
+        )
 
 
 def _samples(options: ExplainOptions) -> int:

@@ -52,6 +52,9 @@ Epochs = Annotated[int, typer.Option(help="Passes over the data.", rich_help_pan
 #: What `train --plain` and `sweep` do where they are not told otherwise.
 HIDDEN, EPOCHS, DTYPE, SCALE = "100", 50, "float32", "auto"
 
+#: The largest seed that scikit-learn takes.
+LARGEST_SEED = 2**32 - 1
+
 
 def _table(help: str, **more: Any) -> Any:
     return typer.Option(help=help, rich_help_panel=TABLE, **more)
@@ -284,6 +287,18 @@ def hidden_sizes(text: str, option: str = "--hidden") -> tuple[int, ...]:
     if any(width < 1 for width in widths):
         raise ValueError(f"{option}: expected widths of at least 1, got {text!r}")
     return widths
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that scikit-learn, which splits the rows, does not take.
+
+    Raises
+    ------
+    ValueError
+        If it is negative or too large.
+    """
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ValueError(f"--seed: expected a whole number from 0 to {LARGEST_SEED}, got {seed}")
 
 
 def column_names(texts: list[str], option: str) -> list[str]:

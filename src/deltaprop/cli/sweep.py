@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import get_backend
-from deltaprop.cli.options import SweepOptions, TrainOptions
+from deltaprop.cli.option_names import expect_grid
+from deltaprop.cli.options import SweepOptions, TrainOptions, check_seed
 from deltaprop.cli.sweep_folds import MEMORY, Fold, folds_at_once, score_candidates
 from deltaprop.cli.sweep_grid import Candidate, base_options, line_of, read_grid
 from deltaprop.cli.train_network import check_options, optimizer_of, widths_of, with_classes
@@ -65,6 +66,10 @@ def sweep(options: SweepOptions) -> Found:
     from sklearn.model_selection import KFold, ParameterGrid, ParameterSampler, StratifiedKFold
 
     grid = read_grid(options.grid)
+    if options.jobs == 0:
+        raise ValueError("--jobs: expected how many processes, or -1 for as many as there are cores, got 0")
+    check_seed(options.seed)
+    expect_grid(grid)
     if options.data == "-":
         raise ValueError("data: expected a file, which is read again to train the best, got standard input ('-')")
     if options.cv < 2:
@@ -86,6 +91,10 @@ def sweep(options: SweepOptions) -> Found:
         raise ValueError(f"{options.data}: expected targets to train on")
     dataset, classes = with_classes(dataset, options.task)
     assert dataset.y is not None
+    most = len(dataset.y) if classes is None else int(np.unique(dataset.y, return_counts=True)[1].max())
+    if options.cv > most:
+        counted = "there are rows" if classes is None else "the largest class has rows"
+        raise ValueError(f"--cv: expected at most {most} folds, as many as {counted}, got {options.cv}")
     kind: Any = KFold if classes is None else StratifiedKFold
     splitter = kind(options.cv, shuffle=True, random_state=options.seed)
     folds = [Fold(train, test) for train, test in splitter.split(dataset.X, dataset.y)]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deltaprop.backends import get_backend
-from deltaprop.cli.options import TrainOptions, hidden_sizes
+from deltaprop.cli.options import TrainOptions, check_seed, hidden_sizes
 from deltaprop.files.atomic_file import check_writable
 from deltaprop.inputs.files import TABLES, ending_of
 from deltaprop.ranks.base import ALONE, Ranks
@@ -80,8 +80,7 @@ def _check(options: TrainOptions, *, writes: bool) -> None:
         raise ValueError(f"--time-limit: expected seconds above 0, got {options.time_limit}")
     if options.class_weight not in (None, "balanced"):
         raise ValueError(f"--class-weight: expected balanced, got {options.class_weight!r}")
-    if options.seed < 0:
-        raise ValueError(f"--seed: expected a whole number of at least 0, got {options.seed}")
+    check_seed(options.seed)
 
 
 def is_table(source: str) -> bool:

@@ -14,7 +14,7 @@ from deltaprop.arguments import check_number, check_whole_number
 from deltaprop.backends import get_backend
 from deltaprop.backends.array_types import Floats, HostArray
 from deltaprop.backends.native.library import load_ahead
-from deltaprop.cli.options import HIDDEN, TrainOptions, hidden_sizes
+from deltaprop.cli.options import HIDDEN, TrainOptions, check_seed, hidden_sizes
 from deltaprop.cli.plot import check_plot, save_plot
 from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, check_activation
 from deltaprop.derivation.initialization import check_initialization
@@ -166,7 +166,12 @@ def check_options(options: TrainOptions, *, writes: bool = True) -> None:
     """Refuse what is wrong before the data are read; a process that `writes` has to be able to."""
     for name in ("epochs", "batch_size", "checkpoint_every"):
         check_whole_number(name, getattr(options, name), least=1)
+    if options.patience is not None:
+        check_whole_number("patience", options.patience, least=1)
     check_number("l2", options.l2, least=0.0)
+    check_seed(options.seed)
+    if options.dtype not in ("float32", "float64"):
+        raise ValueError(f"--dtype: expected float32 or float64, got {options.dtype!r}")
     check_activation(options.activation, HIDDEN_ACTIVATIONS, "--activation")
     if options.init is not None:
         check_initialization(options.init)

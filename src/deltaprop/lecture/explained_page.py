@@ -26,6 +26,8 @@ from deltaprop.reports.html_table import LINE
 WIDEST, DEEPEST = 8, 12
 #: A page has fewer bytes than this.
 BYTES = 300_000
+#: What a page without tables says where no script runs.
+NO_TABLES = '<p class="notice">This page needs JavaScript. The text of explain() has the same numbers as tables.</p>'
 #: The script, in the order in which a reader needs it.
 SCRIPTS = ("data", "elements", "formulas", "arithmetic", "matrices", "steps", "layout", "graph", "panels", "controls")
 
@@ -35,8 +37,10 @@ def is_possible(network: NetworkState) -> bool:
     return max(network.layer_sizes) <= WIDEST and len(network.layer_sizes) <= DEEPEST
 
 
-def page(title: str, start: Start) -> str:
+def page(title: str, start: Start, tables: str = "") -> str:
     """Write the page, with as many of the training steps as it has room for.
+
+    `tables` are shown where no script runs, unless they would take the room of a training step.
 
     Raises
     ------
@@ -51,13 +55,25 @@ def page(title: str, start: Start) -> str:
         )
     descent = start.descend()
     skeleton = _skeleton(title)
-    room = BYTES - len(skeleton.encode()) - 1
+    room = BYTES - len(skeleton.encode()) - len(NO_TABLES.encode()) - 1
     kept = len(descent.passes)
     packed = _packed(_content(start, descent, kept))
     while len(packed) > room:
         kept = min(kept - 1, int(kept * room / len(packed)))
         packed = _packed(_content(start, descent, kept))
-    return skeleton.replace("{{numbers}}", packed)
+    return skeleton.replace("{{unscripted}}", _unscripted(tables, room - len(packed))).replace("{{numbers}}", packed)
+
+
+def _unscripted(tables: str, room: int) -> str:
+    """Write what is shown where no script runs, in at most so many bytes: the tables, or where else they are."""
+    if tables:
+        told = (
+            "To step through the passes, this page needs JavaScript. These are the numbers before training, as tables."
+        )
+        written = f'<p class="notice">{told}</p><pre class="card">{escape(tables)}</pre>'
+        if len(written.encode()) <= room + len(NO_TABLES.encode()):
+            return written
+    return NO_TABLES
 
 
 def frame(title: str, start: Start) -> str:

@@ -137,7 +137,8 @@ class Explanation(ShownOnce):
     def save_html(self, path: str | os.PathLike[str]) -> None:
         """Write a page that steps through both passes and the update, unit by unit, for up to 50 training steps.
 
-        It is one HTML file of less than 300 kB that needs no other file and no network; all or nothing.
+        It is one HTML file of less than 300 kB that needs no other file and no network; all or nothing. Where no script
+        runs, it shows the tables, if it has room for them.
 
         Parameters
         ----------
@@ -159,7 +160,8 @@ class Explanation(ShownOnce):
         ...     seen = dp.Network([2, 3, 1]).explain([1.0, 2.0], 1)
         >>> seen.save_html("page.html")
         """
-        write_atomically(path, explained_page.page(self._title, self.start).encode())
+        tables = replace(self, format="table").text
+        write_atomically(path, explained_page.page(self._title, self.start, tables).encode())
 
     @property
     def _title(self) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+
 from deltaprop.backends import Array
 from deltaprop.backends.array_types import Floats
-from deltaprop.derivation.backprop import Objective
+from deltaprop.derivation.backprop import Objective, Workspace, add_cost
 from deltaprop.derivation.derivatives import MatrixDerivatives
 from deltaprop.derivation.losses import CustomLoss
 from deltaprop.derivation.state import NetworkState
@@ -86,7 +89,7 @@ def both_passes(network: NetworkState, X: Array, Y: Array, objective: Objective)
         z=z,
         slope=[_slope(network, g, Z) for g, Z in zip(network.activations, work.Z, strict=True)],
         y=_host(network, Y),
-        costs=_costs(network, X, Y) if m > 1 else [float(unscaled.cost)],
+        costs=_costs(network, Y, work) if m > 1 else [float(unscaled.cost)],
         squares=float(backend.squared_norm(network.flat_weights)),
         cost=objective.total(network, unscaled.cost, m),
         cost_slope=_cost_slope(network, work.A[-1], Y),
@@ -103,10 +106,15 @@ def _host(network: NetworkState, array: Array) -> Matrix:
     return copy
 
 
-def _costs(network: NetworkState, X: Array, Y: Array) -> list[float]:
-    """What each sample costs: the cost of every row by itself."""
-    rows = (MatrixDerivatives(network, X[i : i + 1], Y[i : i + 1], Objective()) for i in range(X.shape[0]))
-    return [row.cost_and_gradient()[0] for row in rows]
+def _costs(network: NetworkState, Y: Array, work: Workspace) -> list[float]:
+    """Return what each sample costs, from the outputs of a forward pass over all of them."""
+    found, row = [], copy(work)
+    for i in range(Y.shape[0]):
+        row.Z, row.A = [work.Z[-1][i : i + 1]], [work.A[-1][i : i + 1]]
+        cost = network.backend.zeros((), np.float64)
+        add_cost(network, Y[i : i + 1], row, cost)
+        found.append(float(cost))
+    return found
 
 
 def _slope(network: NetworkState, activation: str, Z: Array) -> Matrix | None:

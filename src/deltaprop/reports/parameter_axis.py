@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deltaprop.reports.plot_style import CHARACTER, PANEL, label_height, plain, shortened
+from deltaprop.reports.plot_style import CHARACTER, LONGEST_NAME, PANEL, as_label, label_height, shortened
 
 #: Parameters that act by their order of magnitude: their axis is logarithmic from one decade on.
 BY_MAGNITUDE = frozenset(
@@ -67,7 +67,8 @@ class ParameterAxis:
     def label(self) -> str:
         """The name with its unit, if it has one."""
         unit = UNITS.get(self.name.rsplit("__", 1)[-1])
-        return plain(self.name) + (f" [{unit}]" if unit else "")
+        shown = f" [{unit}]" if unit else ""
+        return as_label(self.name, LONGEST_NAME - len(shown), keeps_end="__" in self.name) + shown
 
     @property
     def width(self) -> float:
@@ -99,7 +100,7 @@ class ParameterAxis:
             turned = {"rotation": self.rotation, "ha": "right", "rotation_mode": "anchor"} if self.rotation else {}
             if self.rotation == 90:
                 turned |= {"va": "center", "fontsize": 8}
-            axis.set_xticks(range(0, len(self.words), each), map(plain, self._shown[::each]), **turned)
+            axis.set_xticks(range(0, len(self.words), each), map(as_label, self._shown[::each]), **turned)
             axis.set_xlim(-0.5, len(self.words) - 0.5)
             return
         if self.scale == "log":

@@ -41,8 +41,8 @@ LOG_SPAN = 20.0
 MARKED = 12
 #: Longer names are cut off.
 LONGEST_NAME = 40
-#: Longer names of scores would not fit beside a panel.
-LONGEST_SCORE = 24
+#: Longer labels would not fit beside a panel.
+LONGEST_BESIDE = 35
 
 
 def pyplot() -> Any:
@@ -153,9 +153,18 @@ def shortened(value: object, longest: int = LONGEST_NAME) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def plain(text: str) -> str:
-    """Keep matplotlib from reading formulas in a name."""
-    return text.replace("$", r"\$")
+def as_label(value: object, longest: int = LONGEST_NAME, *, keeps_end: bool = False) -> str:
+    """Return a name that users have chosen as one short line that matplotlib shows as it is.
+
+    Matplotlib reads what stands between dollars as a formula, and leaves labels that begin with "_" out of a legend.
+    Of a name that is too long, the beginning stays, or the end.
+    """
+    if keeps_end:
+        text = " ".join(str(value).split())
+        text = text if len(text) <= longest else f"…{text[1 - longest :]}"
+    else:
+        text = shortened(value, longest)
+    return f"{' ' if text.startswith('_') else ''}{text}".replace("$", r"\$")
 
 
 def label_height(labels: Sequence[str], rotation: float) -> float:

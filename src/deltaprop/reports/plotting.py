@@ -13,14 +13,14 @@ from deltaprop.reports.plot_style import (
     CHARACTER,
     COLOURS,
     GREY,
-    LONGEST_SCORE,
+    LONGEST_BESIDE,
     PANEL,
     SIGNED_COLOURS,
+    as_label,
     finite,
     legend_below,
     look,
     panels,
-    plain,
     scale_for,
     shortened,
     subplots,
@@ -55,7 +55,7 @@ def plot_history(
         shown = finite(values)
         if shown.size and not 0 <= shown.min() <= shown.max() <= 1:  # shares stay on a linear axis
             axis.set_yscale(**scale_for(shown))
-        axis.set_ylabel(plain(f"validation {shortened(name.replace('_', ' '), LONGEST_SCORE)}"))
+        axis.set_ylabel(as_label(f"validation {name.replace('_', ' ')}", LONGEST_BESIDE))
     lost = np.flatnonzero(~np.isfinite(np.asarray(cost, float)))
     for axis in axes:
         axis.set_xlabel(unit)
@@ -123,7 +123,7 @@ def plot_importances(names: Sequence[str], importances: Any, top: int, unit: str
     figure, axis = subplots(1, 1, figsize=(width, min(HIGHEST, 1.4 + 0.28 * len(order))))
     places = np.arange(len(order))
     axis.barh(places, values[order], height=0.7, color=[COLOURS[0] if value > 0 else GREY for value in values[order]])
-    axis.set_yticks(places, map(plain, shown))
+    axis.set_yticks(places, map(as_label, shown))
     axis.set_ylim(len(order) - 0.4, -0.6)
     for place, value in zip(places, values[order], strict=True):
         axis.annotate(f"{value:.3g}", (max(value, 0.0), place), (4, 0), textcoords="offset points", va="center")

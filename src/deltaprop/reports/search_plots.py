@@ -13,16 +13,15 @@ from deltaprop.reports.plot_style import (
     COLOURS,
     COLUMNS,
     GREY,
-    LONGEST_SCORE,
+    LONGEST_BESIDE,
     MARKERS,
     PANEL,
+    as_label,
     far_below,
     finite,
     legend_below,
     panels,
-    plain,
     pyplot,
-    shortened,
 )
 
 #: How the scores of candidates are drawn.
@@ -38,9 +37,9 @@ def plot_sweep(
 
     By default, the candidate with the highest mean is the best.
     """
-    mean, spread = _drawn(mean), _drawn(spread)
+    scores, mean, spread = mean, _drawn(mean), _drawn(spread)
     parameters = _parameter_axes(candidates, varied(candidates)) or [_numbers_of_candidates(len(mean))]
-    figure, axes = _panels(parameters, score, mean)
+    figure, axes = _panels(parameters, score, scores)
     if best is None and np.isfinite(mean).any():
         best = int(np.nanargmax(mean))
     look = {"color": COLOURS[0], "marker": MARKERS[0], "label": "mean ± standard deviation over the splits"} | POINTS
@@ -65,7 +64,7 @@ def plot_halving(
     `amounts` says how much of the resource each candidate had. By default, the best of those with the most of it, and
     not the best of all, is marked.
     """
-    mean, spread, amounts = _drawn(mean), _drawn(spread), np.asarray(amounts)
+    scores, mean, spread, amounts = mean, _drawn(mean), _drawn(spread), np.asarray(amounts)
     shown = [name for name in varied(candidates) if name != resource]
     last = np.where(amounts == amounts.max(), mean, np.nan)
     if best is None and np.isfinite(last).any():
@@ -73,7 +72,7 @@ def plot_halving(
     wider = amounts.max() > amounts.min()
     parameters = [ParameterAxis(resource, amounts.astype(float), "log" if wider else "linear")]
     parameters += _parameter_axes(candidates, shown)
-    figure, axes = _panels(parameters, score, mean)
+    figure, axes = _panels(parameters, score, scores)
     levels = np.unique(amounts)
     axes[0].set_xticks(levels, levels.astype(str))
     of_candidate: dict[Any, list[int]] = {}
@@ -85,8 +84,8 @@ def plot_halving(
         for position, amount in enumerate(levels):
             own = amounts == amount
             look = {"color": COLOURS[position % len(COLOURS)], "marker": MARKERS[position % len(MARKERS)]}
-            label = f"{plain(shortened(resource))} {amount}"
-            axis.errorbar(parameter.at[own], mean[own], yerr=spread[own], label=label, **look, **POINTS)
+            named = f"{as_label(resource)} {amount}"
+            axis.errorbar(parameter.at[own], mean[own], yerr=spread[own], label=named, **look, **POINTS)
         _mark(axis, parameter.at, mean, spread, best)
     legend_below(figure)
     return figure
@@ -112,7 +111,7 @@ def _numbers_of_candidates(count: int) -> ParameterAxis:
     return ParameterAxis("number of the candidate", np.arange(1.0, count + 1), "linear")
 
 
-def _panels(parameters: Sequence[ParameterAxis], score: str, mean: Any) -> tuple[Any, Any]:
+def _panels(parameters: Sequence[ParameterAxis], score: str, scores: Any) -> tuple[Any, Any]:
     """Make a figure with a panel for each parameter, all with the same axis of scores; return it and the panels."""
     width = max(parameter.width for parameter in parameters)
     height = PANEL[1] + max(parameter.height for parameter in parameters)
@@ -121,11 +120,22 @@ def _panels(parameters: Sequence[ParameterAxis], score: str, mean: Any) -> tuple
         if axis is not axes[0]:
             axis.sharey(axes[0])
         parameter.draw(axis)
-        axis.set_ylabel(f"mean test {plain(shortened(score, LONGEST_SCORE))}")
-    missing = int((~np.isfinite(mean)).sum())
-    if missing:
-        figure.suptitle(f"{missing} of {len(mean)} results have no score and are not shown", fontsize=10)
+        axis.set_ylabel(as_label(f"mean test {score}", LONGEST_BESIDE))
+    why = _why_not_shown(np.asarray(scores, float))
+    if why:
+        figure.suptitle(why, fontsize=10)
     return figure, axes
+
+
+def _why_not_shown(scores: NDArray[np.float64]) -> str:
+    """Say how many scores are not drawn, and why; nothing if all are."""
+    missing = int(np.isnan(scores).sum())
+    too_large = int(np.isnan(_drawn(scores)).sum()) - missing
+    if missing and too_large:
+        return f"of {len(scores)} results, {missing} without a score and {too_large} too large to draw are not shown"
+    if too_large:
+        return f"{too_large} of {len(scores)} results have a score too large to draw and are not shown"
+    return f"{missing} of {len(scores)} results have no score and are not shown" if missing else ""
 
 
 def _mark(axis: Any, at: Any, mean: Any, spread: Any, best: int | None) -> None:
