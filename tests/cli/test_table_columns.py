@@ -128,8 +128,9 @@ def test_missing_columns_and_labels_are_named(tmp_path, rng, typed):
     )
     typed("train", path, *FAST, "--out", model)
     new = write(tmp_path / "new.csv", ["other", "kind"], [(1, "big")])
-    assert "no columns 'size', 'w' (which the model predicts from); it has 'other', 'kind'" in typed.refused(
-        "predict", model, new
+    assert (
+        "no columns 'size', 'w' (which the model predicts from; their cells may be empty); it has 'other', 'kind'"
+        in typed.refused("predict", model, new)
     )
     new = write(tmp_path / "new.csv", ["size", "w"], [(1, 1)])
     assert "no column 'kind' (which is the target)" in typed.refused("evaluate", model, new)

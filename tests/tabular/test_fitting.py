@@ -39,6 +39,27 @@ def test_the_target_is_a_column_or_is_passed_by_itself(library: Any) -> None:
     assert by_name.predict(row).tolist() == ["yes"]
 
 
+def test_rows_may_be_dicts() -> None:
+    table, y = two_classes()
+    labels = (y == "yes").astype(int).tolist()
+    rows = [
+        dict(zip(("useful", "noise", "text", "answer"), row, strict=True))
+        for row in zip(*table.values(), labels, strict=True)
+    ]
+    by_rows, by_columns = (QuickClassifier(**QUICK).fit(X, "answer") for X in (rows, table | {"answer": labels}))
+    assert by_rows.classes_.tolist() == by_columns.classes_.tolist() == [0, 1]
+    assert by_rows.feature_names_in_.tolist() == ["useful", "noise", "text"]
+    probabilities = by_columns.predict_proba(table)
+    np.testing.assert_array_equal(by_rows.predict_proba(rows), probabilities)
+    np.testing.assert_array_equal(by_rows.predict_proba(tuple(rows[3:4])), probabilities[3:4])
+    # A cell that a row lacks is a gap.
+    without = [{"text": "never seen", "useful": 2.0}, {"noise": 0.0}]
+    gaps = {"useful": [2.0, None], "noise": [None, 0.0], "text": ["never seen", None]}
+    np.testing.assert_array_equal(by_rows.predict_proba(without), by_rows.predict_proba(gaps))
+    with pytest.raises(ValueError, match="'noise', 'text' are missing; where a value is not known, put a gap"):
+        by_rows.predict([{"useful": 1.0}])
+
+
 @pytest.mark.parametrize(
     "labels",
     [

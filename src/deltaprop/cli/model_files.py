@@ -78,7 +78,7 @@ def read_rows(model: Any, source: str, options: Any, *, target: bool = False, ke
     text = [model.target_name_, *keep]
     table = read_table(source, sep=options.sep, decimal=options.decimal, encoding=options.encoding, text=text)
     _require(table, source, keep, "--keep")
-    _require(table, source, model.encoding_.names, "which the model predicts from")
+    _require(table, source, model.encoding_.names, "which the model predicts from; their cells may be empty")
     if target:
         _require(table, source, [model.target_name_], "which is the target")
     return table

@@ -149,7 +149,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
 
         Parameters
         ----------
-        X : DataFrame, array_like, dict of columns, or path, (m, n_features)
+        X : DataFrame, array_like, dict of columns, list of dicts, or path, (m, n_features)
             The table. Columns are found by their names; gaps and levels that training has not seen are no errors.
 
         Returns
@@ -186,7 +186,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
 
         Parameters
         ----------
-        X : DataFrame, array_like, dict of columns, or path, (m, n_features)
+        X : DataFrame, array_like, dict of columns, list of dicts, or path, (m, n_features)
             The table, as of `predict_proba`.
 
         Returns
@@ -218,7 +218,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):
 
         Parameters
         ----------
-        X : DataFrame, array_like, dict of columns, or path, (m, n_features)
+        X : DataFrame, array_like, dict of columns, list of dicts, or path, (m, n_features)
             The table, as of `predict_proba`.
         y : array_like, (m,), or str
             The labels, or the name of the column of X that holds them. Rows of a file without one are left out.

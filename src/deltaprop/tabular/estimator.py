@@ -31,7 +31,7 @@ from deltaprop.tabular import MOST_MEMBERS
 from deltaprop.tabular.column_roles import ColumnRoles, choose_roles
 from deltaprop.tabular.fit_ranks import require_same_fit, silent_unless_first, take_over
 from deltaprop.tabular.folds import deal_to_members
-from deltaprop.tabular.frames import as_table
+from deltaprop.tabular.frames import as_table, is_records
 from deltaprop.tabular.importances import HeldOutRows, draw_rows, permutation_importances
 from deltaprop.tabular.members import MemberTraining, mean_outputs
 from deltaprop.tabular.mixture import HeldOutCost, train_mixture
@@ -102,7 +102,7 @@ class TabularEstimator(SavedTabular):
 
         Parameters
         ----------
-        X : DataFrame, array_like, dict of columns, or path, (m, n_features)
+        X : DataFrame, array_like, dict of columns, list of dicts, or path, (m, n_features)
             The table: of pandas, polars or pyarrow, or a file.
         y : array_like, (m,), or str
             The targets, or the name of the column of X that holds them. Rows of a file without a target there are left
@@ -456,7 +456,7 @@ def has_names(X: Any) -> bool:
     """Tell whether the columns of what a user passes have names of their own."""
     if isinstance(X, np.ndarray):
         return X.dtype.names is not None
-    return isinstance(X, (str, os.PathLike, Mapping, Table)) or _get_feature_names(X) is not None
+    return isinstance(X, (str, os.PathLike, Mapping, Table)) or is_records(X) or _get_feature_names(X) is not None
 
 
 def _sizes(hidden_layer_sizes: int | Sequence[int]) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import narwhals as nw
@@ -30,7 +31,7 @@ def as_table(X: ArrayLike, names: Sequence[str] | None = None, *, text: Sequence
     ----------
     X : DataFrame, array_like, (m, n), dict, path or Table
         A table of pandas, polars or pyarrow (or another library that narwhals knows); a dict of columns; a 2-D array;
-        rows in a list; or a file that `read_table` reads.
+        rows in a list, each a list or a dict; or a file that `read_table` reads.
     names : sequence of str, optional
         The names of the columns of an array or a list; by default "column 1", "column 2", ….
     text : sequence of str
@@ -62,6 +63,8 @@ def as_table(X: ArrayLike, names: Sequence[str] | None = None, *, text: Sequence
         return _table([(str(name), frame[:, place]) for place, name in enumerate(frame.columns)], len(frame), text)
     if isinstance(X, Mapping):
         return _from_columns(X, text)
+    if is_records(X):
+        return _from_columns({name: [row.get(name) for row in X] for name in dict.fromkeys(chain(*X))}, text)
     if isinstance(X, np.ndarray) and X.dtype.names is not None and X.ndim == 1:
         return _table([(name, X[name]) for name in X.dtype.names], len(X), text)
     if isinstance(X, (list, tuple)) and X and all(isinstance(row, (list, tuple)) for row in X):
@@ -69,6 +72,11 @@ def as_table(X: ArrayLike, names: Sequence[str] | None = None, *, text: Sequence
     array = np.asarray(X)
     _check_shape(array)
     return _table(list(zip(_names(names, array.shape[1]), array.T, strict=True)), len(array), text)
+
+
+def is_records(X: Any) -> bool:
+    """Tell whether X is a list of rows, each a dict of cells; a cell that a row lacks is a gap."""
+    return isinstance(X, (list, tuple)) and len(X) > 0 and all(isinstance(row, Mapping) for row in X)
 
 
 def as_column(values: ArrayLike, name: str, *, strip: bool = True) -> Column:

@@ -131,7 +131,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
 
         Parameters
         ----------
-        X : DataFrame, array_like, dict of columns, or path, (m, n_features)
+        X : DataFrame, array_like, dict of columns, list of dicts, or path, (m, n_features)
             The table. Columns are found by their names; gaps and levels that training has not seen are no errors.
         return_interval : float, optional
             Also return an interval that holds the quantity with this probability, in (0, 1). Intervals are as wide as
@@ -179,7 +179,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):
 
         Parameters
         ----------
-        X : DataFrame, array_like, dict of columns, or path, (m, n_features)
+        X : DataFrame, array_like, dict of columns, list of dicts, or path, (m, n_features)
             The table, as of `predict`.
         y : array_like, (m,), or str
             The quantities, or the name of the column of X that holds them. Rows of a file without one are left out.

@@ -223,7 +223,8 @@ class Table:
         if missing:
             verb = "is" if len(missing) == 1 else "are"
             raise ValueError(
-                f"X: expected the columns that the model predicts from, but {listing(missing)} {verb} missing"
+                f"X: expected the columns that the model predicts from, but {listing(missing)} {verb} missing; where a "
+                "value is not known, put a gap, None or nan"
             )
         return Table({name: self.columns[name] for name in names}, self.rows)
 

@@ -17,6 +17,7 @@ from deltaprop.arguments import refuse_masked
 from deltaprop.backends.array_types import DType, Floats, HostArray, Indices
 from deltaprop.errors import callers_level
 from deltaprop.inputs import cells
+from deltaprop.tabular.frames import is_records
 from deltaprop.tabular.table import Column
 from deltaprop.tabular.table_file import without_labels
 
@@ -143,6 +144,8 @@ def column_as_given(X: Any, name: str) -> Any:
     """Return a column of a table in memory as its own library has it; None where there is no such thing."""
     if isinstance(X, Mapping):
         return X.get(name)
+    if is_records(X):
+        return [row.get(name) for row in X]
     if isinstance(X, np.ndarray):
         return X[name] if name in (X.dtype.names or ()) else None
     frame = nw.from_native(X, eager_only=True, pass_through=True)

@@ -86,7 +86,7 @@ class Trained:
 
         Parameters
         ----------
-        X : DataFrame, dict of columns, or array_like, (m, s_1)
+        X : DataFrame, dict of columns, list of dicts, or array_like, (m, s_1)
             Raw columns, which are not scaled yet. A table's columns are found by their names, and others are left out;
             of an array they are in the order of `feature_names`.
 
@@ -111,7 +111,7 @@ class Trained:
 
         Parameters
         ----------
-        X : DataFrame, dict of columns, or array_like, (m, s_1)
+        X : DataFrame, dict of columns, list of dicts, or array_like, (m, s_1)
             Raw columns, as of `predict`.
 
         Returns
@@ -133,7 +133,7 @@ class Trained:
 
         Parameters
         ----------
-        X : DataFrame, dict of columns, or array_like, (m, s_1)
+        X : DataFrame, dict of columns, list of dicts, or array_like, (m, s_1)
             Raw columns, as of `predict`.
 
         Returns
@@ -149,7 +149,7 @@ class Trained:
 
         Parameters
         ----------
-        X : DataFrame, dict of columns, or array_like, (m, s_1)
+        X : DataFrame, dict of columns, list of dicts, or array_like, (m, s_1)
             Raw columns, as of `predict`.
         y : array, (m,)
             Labels, or quantities.
