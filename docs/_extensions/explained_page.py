@@ -20,6 +20,8 @@ from sphinx.application import Sphinx
 DEFINED_IN = "lecture/network.md"
 #: Where the interactive page lies in the site.
 FRAMED = "_static/explained/network.html"
+#: The text of the link to it, by language.
+ALONE = {"en": "Open it in a tab of its own", "zh_CN": "在新标签页中打开"}
 
 
 class ExplainedDirective(Directive):
@@ -29,9 +31,12 @@ class ExplainedDirective(Directive):
 
     def run(self) -> list[nodes.Node]:
         """Make the frame, as HTML that leads from the page it stands on to the interactive one."""
-        up = "../" * self.state.document.settings.env.docname.count("/")
+        env = self.state.document.settings.env
+        up = "../" * env.docname.count("/")
         frame = f'<iframe class="explained" src="{up}{FRAMED}" title="net.explain(x, y)" loading="lazy"></iframe>'
-        return [nodes.container("", nodes.raw("", frame, format="html"))]  # which takes the id of a label before it
+        alone = f'<p><a href="{up}{FRAMED}" target="_blank">{ALONE.get(env.config.language, ALONE["en"])}</a></p>'
+        # The container takes the id of a label before it.
+        return [nodes.container("", nodes.raw("", f"{frame}\n{alone}", format="html"))]
 
 
 def definition(page: Path) -> dict[str, Any]:

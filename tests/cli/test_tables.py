@@ -260,6 +260,8 @@ def test_options_of_the_other_way_are_refused(tmp_path, typed):
     assert "--epochs: belongs to a single network; expected --plain with it" in typed.refused(
         "train", path, "--epochs", "3"
     )
+    message = "expected --plain with it, or rows of the table in another file, for 'deltaprop evaluate'"
+    assert f"--test: belongs to a single network; {message}" in typed.refused("train", path, "--test", "0.2")
     assert "--members: belongs to tables; expected no --plain" in typed.refused(
         "train", path, "--plain", "--members", "3"
     )

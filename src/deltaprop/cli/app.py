@@ -101,6 +101,8 @@ def predict(options: PredictOptions) -> None:
     if options.out is not None:
         check_writable(options.out)
     write_text(run(options), options.out)
+    if options.out is not None:
+        typer.echo(f"predictions {options.out}")
 
 
 @command()

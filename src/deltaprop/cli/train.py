@@ -28,6 +28,8 @@ OF_NETWORKS = frozenset(
         "plot",
     }
 )
+#: What serves a table in place of such an option.
+INSTEAD = {"test": ", or rows of the table in another file, for 'deltaprop evaluate'"}
 
 
 def train(options: TrainOptions, ranks: Ranks = ALONE) -> Iterator[str]:
@@ -95,4 +97,4 @@ def _no_table(source: str) -> str:
 def _refuse(options: TrainOptions, names: frozenset[str], reason: str) -> None:
     """Refuse options that the way to train does not know."""
     for name in sorted(options.given & names):
-        raise ValueError(f"--{name.replace('_', '-')}: {reason}")
+        raise ValueError(f"--{name.replace('_', '-')}: {reason}{INSTEAD.get(name, '')}")

@@ -236,7 +236,10 @@ def find_source(X: ArrayLike, Y: ArrayLike) -> Source | None:
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file or folder")
         if path.suffix.lower() != ".parquet":
-            raise ValueError(f"X: expected a .parquet file or a folder of .npz files, got {str(path)!r}")
+            raise ValueError(
+                f"X: expected a .parquet file or a folder of .npz files, got {str(path)!r}; dp.TabularClassifier and "
+                "dp.TabularRegressor read CSV as well"
+            )
         return ParquetParts(path, Y)
     if Y is None and hasattr(X, "__len__") and hasattr(X, "__iter__") and not hasattr(X, "__array__"):
         return BatchParts(X)

@@ -169,7 +169,10 @@ def _from_columns(X: Mapping[Any, Any], text: Sequence[str]) -> Table:
     lengths = {}
     for name, values in columns:
         if not hasattr(values, "__len__") or isinstance(values, (str, bytes)):
-            raise TypeError(f"X: column {name!r}: expected a sequence of cells, got {type(values).__name__}")
+            raise TypeError(
+                f"X: column {name!r}: expected a sequence of cells, got {type(values).__name__}; pass a single "
+                "row as a list of one dict"
+            )
         lengths[name] = len(values)
     if len(set(lengths.values())) > 1:
         first, other = min(lengths.items(), key=lambda item: item[1]), max(lengths.items(), key=lambda item: item[1])

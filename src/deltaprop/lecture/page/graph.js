@@ -1,12 +1,14 @@
 // The network as a drawing: units with their last number, edges as thick as their weights are large.
 
 let drawing = null;
+// A drawing that is a little too wide shrinks; below this, its text would be too small, and it scrolls.
+const LEAST_SCALE = 0.85;
 
 function drawGraph() {
   const box = byId("graph").querySelector(".scroll");
   const place = layout(box.clientWidth || 600);
   const sizes = data.layers.join(" → ");
-  const root = svg("svg", { width: place.width, height: place.height, viewBox: `0 0 ${place.width} ${place.height}`, role: "group", "aria-labelledby": "graph-title graph-desc" },
+  const root = svg("svg", { width: place.width, height: place.height, viewBox: `0 0 ${place.width} ${place.height}`, style: `min-width: ${Math.round(LEAST_SCALE * place.width)}px`, role: "group", "aria-labelledby": "graph-title graph-desc" },
     svg("title", { id: "graph-title" }, `The network ${sizes}`),
     svg("desc", { id: "graph-desc" }, "Layers from left to right. Each unit is a button that shows all of its numbers; edges carry weights, those below zero are dashed."),
     svg("defs", {}, ["forward", "backward"].map((flow) => svg("marker", { id: `arrow-${flow}`, class: flow, viewBox: "0 0 8 8", refX: 7.5, refY: 4, markerWidth: 8, markerHeight: 8, markerUnits: "userSpaceOnUse", orient: "auto-start-reverse" }, svg("path", { d: "M0,0.5 L8,4 L0,7.5 z" })))));
@@ -120,10 +122,11 @@ function edgesKey(step) {
 
 // Where the drawing is wider than the screen, bring what is lit into view.
 function scrollToLight() {
-  const { box, place } = drawing, light = lit(current());
+  const { root, box, place } = drawing, light = lit(current());
   if (!light.layers.length) return;
   const xs = light.layers.map((l) => place.places.get(`${l},1`).x);
   const left = Math.min(...xs), right = Math.max(...xs) + UNIT.width;
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  box.scrollTo({ left: (left + right - box.clientWidth) / 2, behavior: calm ? "auto" : "smooth" });
+  const scale = root.getBoundingClientRect().width / place.width;
+  box.scrollTo({ left: (scale * (left + right) - box.clientWidth) / 2, behavior: calm ? "auto" : "smooth" });
 }
