@@ -54,10 +54,7 @@ CALLED_BY_THE_PACKAGE = {"__call__", *_SHOWN["CALLED_BY_TRAINING"]}
 BEGINNINGS_OF_SUCH_NAMES = ("on_", *_SHOWN["CALLED_BY_FILES"])
 
 
-def function_of(member):
-    """Return the function inside a property, a class method or a decorated method."""
-    inside = (getattr(member, each, None) for each in ("fget", "fn", "func", "__func__"))
-    return next(filter(None, inside), member)
+function_of = _SHOWN["function_of"]
 
 
 def methods(cls):

@@ -157,7 +157,7 @@ def test_info(capsys):
     (["train", "digits", "--scale", "zig"], "--scale: expected auto"),
     (["train", "digits", "--test", "1.5"], "--test: expected a share in [0, 1), got 1.5"),
     (["train", "digits", "--epochs", "0"], "error: --epochs: expected a whole number of at least 1, got 0"),
-    (["train", "digits", "--momentum", "0.5"], "--momentum: expected --optimizer sgd with it"),
+    (["train", "digits", "--momentum", "0.5"], "--momentum: expected optimizer sgd with it"),
     (["train", "digits", "--out", "/nowhere/at/all/m"], "cannot write /nowhere/at/all/m: there is no folder"),
     (["train", "digits", "--out", "/"], "cannot write /: it is a folder"),
     (["predict", "nowhere", "digits"], "nowhere"),

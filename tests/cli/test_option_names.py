@@ -1,5 +1,6 @@
 """An error of the library about an argument is told about the option that was typed."""
 
+import numpy as np
 import pytest
 
 import deltaprop as dp
@@ -10,7 +11,7 @@ from deltaprop.cli.option_names import Command, by_option
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["train", "digits", "--seed", "-1"], "--seed: expected a whole number from 0 to 4294967295, got -1"),
-    (["train", "digits", "--dtype", "zig"], "--dtype: expected float32 or float64, got 'zig'"),
+    (["train", "digits", "--dtype", "zig"], "--dtype: expected 'float32' or 'float64', got 'zig'"),
     (["train", "digits", "--batch-size", "0"], "--batch-size: expected a whole number of at least 1, got 0"),
     (["train", "digits", "--patience", "0"], "--patience: expected a whole number of at least 1, got 0"),
     (["train", "digits", "--momentum", "2", "--optimizer", "sgd"], "--momentum: expected a number in [0, 1], got 2.0"),
@@ -23,7 +24,7 @@ from deltaprop.cli.option_names import Command, by_option
     (["sweep", "digits", "--grid", "optimizer=zig"], "--grid optimizer: expected sgd, adam or adamw, got 'zig'"),
     (["sweep", "digits", "--grid", "lr=1", "--epochs", "0"], "--epochs: expected a whole number of at least 1, got 0"),
     (["sweep", "digits", "--grid", "seed=1", "--seed", "-1"], "--seed: expected a whole number from 0 to 4294967295, got -1"),
-    (["sweep", "digits", "--grid", "lr=1", "--dtype", "zig"], "--dtype: expected float32 or float64, got 'zig'"),
+    (["sweep", "digits", "--grid", "lr=1", "--dtype", "zig"], "--dtype: expected 'float32' or 'float64', got 'zig'"),
     (["sweep", "digits", "--grid", "lr=1", "--jobs", "0"], "--jobs: expected how many processes"),
     (["sweep", "digits", "--grid", "lr=1", "--cv", "500"], "--cv: expected at most "),
 ])  # fmt: skip
@@ -54,3 +55,22 @@ def test_every_command_knows_which_options_were_typed(tmp_path, capsys):
     ):
         assert run(["weights", str(model), "--plot", str(tmp_path / "p.png"), option, value]) == 2
         assert f"error: {option}: expected {told}" in capsys.readouterr().err
+
+
+def test_a_file_that_is_called_like_an_option_stays_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    dp.Network([2, 9, 1]).save("steps")
+    assert run(["explain", "steps", "--steps", "3", "--out", "page.html"]) == 2
+    assert "error: steps: expected at most 12 layers of at most 8 units for a page" in capsys.readouterr().err
+
+
+def test_folds_that_the_rows_do_not_allow(tmp_path, capsys):
+    """R² of a row alone is not defined."""
+    for y, told in (
+        (np.arange(7) + 0.5, "--cv: expected at most 3 folds, so that each has two rows, got 4"),
+        (np.array([0, 0, 1, 1, 1]), "--cv: expected at most 3 folds, as many as the largest class has rows, got 4"),
+        (np.arange(3) + 0.5, f"{tmp_path / 'd.npz'}: expected rows for two folds at least, got 3 rows"),
+    ):
+        np.savez(tmp_path / "d.npz", X=np.ones((len(y), 2)) * np.arange(len(y))[:, None], y=y)
+        assert run(["sweep", str(tmp_path / "d.npz"), "--grid", "lr=0.1", "--cv", "4", "--epochs", "1"]) == 2
+        assert f"error: {told}" in " ".join(capsys.readouterr().err.split())

@@ -177,7 +177,7 @@ def test_no_page_has_300_kb(rng, saved, sizes, samples):
 @pytest.mark.parametrize("sizes", [[2, 9, 1], [2] * 13])
 def test_networks_too_large_for_a_page(saved, sizes):
     seen = dp.Network(sizes, backend="numpy").explain([0.5, -1.0], np.zeros(sizes[-1]))
-    message = f"page: expected at most 12 layers of at most 8 units, as it draws each, got {sizes}; the tables of"
+    message = f"page: expected at most 12 layers of at most 8 units for a page, which draws each, got {sizes}; tables"
     with pytest.raises(ValueError, match=re.escape(message)):
         saved(seen)
     assert "iframe" not in seen._repr_html_()

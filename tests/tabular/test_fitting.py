@@ -52,6 +52,8 @@ def test_rows_may_be_dicts() -> None:
     probabilities = by_columns.predict_proba(table)
     np.testing.assert_array_equal(by_rows.predict_proba(rows), probabilities)
     np.testing.assert_array_equal(by_rows.predict_proba(tuple(rows[3:4])), probabilities[3:4])
+    numbered = [dict(enumerate(row.values())) for row in rows]  # names that are no text
+    np.testing.assert_array_equal(QuickClassifier(**QUICK).fit(numbered, "3").predict_proba(numbered), probabilities)
     # A cell that a row lacks is a gap.
     without = [{"text": "never seen", "useful": 2.0}, {"noise": 0.0}]
     gaps = {"useful": [2.0, None], "noise": [None, 0.0], "text": ["never seen", None]}

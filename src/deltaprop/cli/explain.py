@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,6 @@ NETWORK_OPTIONS = ("layers", "activation", "output_activation", "loss", "output_
 def explain(options: ExplainOptions) -> explanation.Explanation:
     """Explain a network of random parameters, or the one in a file, on samples that are given or random."""
     network = _network(options)
-    _check_size(network, options)
     rng = np.random.default_rng(options.seed)
     x = _rows("--x", options.x)
     if x is None:
@@ -44,27 +44,25 @@ def _network(options: ExplainOptions) -> Network:
         for name in NETWORK_OPTIONS:
             if name in options.given:
                 raise ValueError(f"--{name.replace('_', '-')}: expected none beside a model file, which has its own")
-        return load_network(options.model, get_backend(options.backend))
+        network = load_network(options.model, get_backend(options.backend))
+        _check_widths(network.layer_sizes, options.model, options)
+        return network
+    widths = hidden_sizes(options.layers, "--layers")
+    _check_widths(widths, "--layers", options)
     names: dict[str, Any] = {"hidden_activation": options.activation, "output_activation": options.output_activation}
     return Network(
-        hidden_sizes(options.layers, "--layers"),
+        widths,
         **names | {"loss": options.loss, "backend": options.backend},
         seed=options.seed,
         output_error=check_output_error(options.output_error, options.loss),
     )
 
 
-def _check_size(network: Network, options: ExplainOptions) -> None:
+def _check_widths(widths: Sequence[int], name: str, options: ExplainOptions) -> None:
     """Refuse a network that is too large for the tables, or for the page if one is asked for."""
-    what, got = ("--layers", repr(options.layers)) if options.model is None else (options.model, network.layer_sizes)
-    if max(network.layer_sizes) > explanation.WIDEST:
-        widest = f"layers of at most {explanation.WIDEST} units, as every number is shown"
-        raise ValueError(f"{what}: expected {widest}, got {got}")
-    if options.out is not None and not explained_page.is_possible(network):
-        raise ValueError(
-            f"{what}: expected at most {explained_page.DEEPEST} layers of at most {explained_page.WIDEST} units for a "
-            f"page, which draws each, got {got}; tables, without --out, show larger networks"
-        )
+    if options.out is not None:
+        explained_page.check_widths(widths, name)
+    explanation.check_widths(widths, name)
 
 
 def _samples(options: ExplainOptions) -> int:

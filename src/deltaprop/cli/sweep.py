@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends import get_backend
+from deltaprop.backends.array_types import HostArray
 from deltaprop.cli.option_names import expect_grid
 from deltaprop.cli.options import SweepOptions, TrainOptions, check_seed
 from deltaprop.cli.sweep_folds import MEMORY, Fold, folds_at_once, score_candidates
@@ -91,10 +92,7 @@ def sweep(options: SweepOptions) -> Found:
         raise ValueError(f"{options.data}: expected targets to train on")
     dataset, classes = with_classes(dataset, options.task)
     assert dataset.y is not None
-    most = len(dataset.y) if classes is None else int(np.unique(dataset.y, return_counts=True)[1].max())
-    if options.cv > most:
-        counted = "there are rows" if classes is None else "the largest class has rows"
-        raise ValueError(f"--cv: expected at most {most} folds, as many as {counted}, got {options.cv}")
+    _check_folds(options, dataset.y, classes)
     kind: Any = KFold if classes is None else StratifiedKFold
     splitter = kind(options.cv, shuffle=True, random_state=options.seed)
     folds = [Fold(train, test) for train, test in splitter.split(dataset.X, dataset.y)]
@@ -103,6 +101,18 @@ def sweep(options: SweepOptions) -> Found:
     return Found(
         _csv(rows, list(grid)), line_of(best, list(grid)), best, rows[0]["mean_score"], len(rows) == len(every)
     )
+
+
+def _check_folds(options: SweepOptions, y: HostArray, classes: Any) -> None:
+    """Refuse more folds than the rows allow: R² is defined from two rows on, and a fold needs a row of some class."""
+    if classes is None:
+        most, why = len(y) // 2, "so that each has two rows"
+    else:
+        most, why = int(np.unique(y, return_counts=True)[1].max()), "as many as the largest class has rows"
+    if most < 2:
+        raise ValueError(f"{options.data}: expected rows for two folds at least, got {len(y)} rows")
+    if options.cv > most:
+        raise ValueError(f"--cv: expected at most {most} folds, {why}, got {options.cv}")
 
 
 def _scored(

@@ -20,6 +20,7 @@ from deltaprop.derivation.activations import HIDDEN_ACTIVATIONS, check_activatio
 from deltaprop.derivation.initialization import check_initialization
 from deltaprop.derivation.losses import LOSSES, check_loss, check_output_activation
 from deltaprop.derivation.optimizers import SGD, Adam, AdamW
+from deltaprop.derivation.state import check_dtype
 from deltaprop.derivation.update_rule import Optimizer
 from deltaprop.epochs.interruption import Interruption
 from deltaprop.files.atomic_file import check_writable
@@ -170,8 +171,7 @@ def check_options(options: TrainOptions, *, writes: bool = True) -> None:
         check_whole_number("patience", options.patience, least=1)
     check_number("l2", options.l2, least=0.0)
     check_seed(options.seed)
-    if options.dtype not in ("float32", "float64"):
-        raise ValueError(f"--dtype: expected float32 or float64, got {options.dtype!r}")
+    check_dtype(options.dtype)
     check_activation(options.activation, HIDDEN_ACTIVATIONS, "--activation")
     if options.init is not None:
         check_initialization(options.init)
@@ -242,7 +242,7 @@ def optimizer_of(options: TrainOptions) -> Optimizer:
     """Make the optimizer."""
     rate = options.lr
     if options.momentum and options.optimizer != "sgd":
-        raise ValueError(f"--momentum: expected --optimizer sgd with it, got {options.optimizer}")
+        raise ValueError(f"momentum: expected optimizer sgd with it, got {options.optimizer}")
     match options.optimizer:
         case "sgd":
             return SGD(0.1 if rate is None else rate, momentum=options.momentum)

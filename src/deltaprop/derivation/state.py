@@ -112,7 +112,7 @@ class NetworkState:
         self.output_activation: str = check_output_activation(self.loss, output_activation)
         self.output_error = check_output_error(output_error, self.loss)
         self.init: str = check_initialization(init)
-        self.dtype = _check_dtype(dtype)
+        self.dtype = check_dtype(dtype)
         self.seed: int = check_whole_number("seed", seed, least=0)
         self.epochs_trained = 0
         if device is not None:
@@ -379,7 +379,14 @@ def _backend_in_precision(backend: Backend, precision: Precision | None, dtype: 
     return backend.in_precision(precision)
 
 
-def _check_dtype(dtype: DTypeLike) -> DType:
+def check_dtype(dtype: DTypeLike) -> DType:
+    """Return the dtype of a network's parameters.
+
+    Raises
+    ------
+    ValueError
+        If it is neither float32 nor float64.
+    """
     try:
         result = np.dtype(dtype)
     except TypeError:

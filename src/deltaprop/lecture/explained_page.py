@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from collections.abc import Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -17,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from deltaprop.derivation.backprop import Objective
-from deltaprop.derivation.state import NetworkState
 from deltaprop.lecture.descent import Descent, Start
 from deltaprop.lecture.passes import Matrix, Passes, number
 from deltaprop.reports.html_table import LINE
@@ -32,9 +32,24 @@ NO_TABLES = '<p class="notice">This page needs JavaScript. The text of explain()
 SCRIPTS = ("data", "elements", "formulas", "arithmetic", "matrices", "steps", "layout", "graph", "panels", "controls")
 
 
-def is_possible(network: NetworkState) -> bool:
+def is_possible(widths: Sequence[int]) -> bool:
     """Tell whether the network is small enough for a page that can be read."""
-    return max(network.layer_sizes) <= WIDEST and len(network.layer_sizes) <= DEEPEST
+    return max(widths) <= WIDEST and len(widths) <= DEEPEST
+
+
+def check_widths(widths: Sequence[int], name: str = "page") -> None:
+    """Refuse a network that is too large to be drawn; an error begins with `name`.
+
+    Raises
+    ------
+    ValueError
+        If a layer is too wide, or there are too many layers.
+    """
+    if not is_possible(widths):
+        raise ValueError(
+            f"{name}: expected at most {DEEPEST} layers of at most {WIDEST} units for a page, which draws each, got "
+            f"{list(widths)}; tables show larger networks"
+        )
 
 
 def page(title: str, start: Start, tables: str = "") -> str:
@@ -47,12 +62,7 @@ def page(title: str, start: Start, tables: str = "") -> str:
     ValueError
         If a layer is too wide, or there are too many layers.
     """
-    sizes = list(start.network.layer_sizes)
-    if not is_possible(start.network):
-        raise ValueError(
-            f"page: expected at most {DEEPEST} layers of at most {WIDEST} units, as it draws each, got {sizes}; the "
-            "tables of explain show larger networks"
-        )
+    check_widths(start.network.layer_sizes)
     descent = start.descend()
     skeleton = _skeleton(title)
     room = BYTES - len(skeleton.encode()) - len(NO_TABLES.encode()) - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from itertools import groupby
@@ -173,7 +173,7 @@ class Explanation(ShownOnce):
 
     def _repr_html_(self) -> str:
         """Show the page in a frame, with the tables below it; the tables alone, where there is no such page."""
-        if not explained_page.is_possible(self.start.network):
+        if not explained_page.is_possible(self.start.network.layer_sizes):
             return self._tables()
         framed = explained_page.frame(self._title, self.start)
         return f"{framed}<details><summary>The same numbers as tables</summary>{self._tables()}</details>"
@@ -190,6 +190,21 @@ class Explanation(ShownOnce):
         return f"<Explanation of {samples}: a^(L) = {self.a[-1]}, J = {self.cost:.6g}>"
 
 
+def check_widths(widths: Sequence[int], name: str = "explain") -> None:
+    """Refuse layers that are too wide for tables; an error begins with `name`.
+
+    Raises
+    ------
+    ValueError
+        If a layer has too many units.
+    """
+    if max(widths) > WIDEST:
+        raise ValueError(
+            f"{name}: expected layers of at most {WIDEST} units, as every number is shown, got {list(widths)}; in "
+            "Python, forward, deltas and cost_and_gradient give the same as arrays"
+        )
+
+
 def explain(
     network: NetworkState,
     x: ArrayLike,
@@ -203,11 +218,7 @@ def explain(
     """Explain both passes over one sample or several: what `Network.explain` shows, with its arguments and errors."""
     if format not in get_args(Format):
         raise ValueError(f"format: expected 'table' or 'markdown', got {format!r}")
-    if max(network.layer_sizes) > WIDEST:
-        raise ValueError(
-            f"explain: expected layers of at most {WIDEST} units, as every number is printed, got "
-            f"{list(network.layer_sizes)}; forward, deltas and cost_and_gradient give the same as arrays"
-        )
+    check_widths(network.layer_sizes)
     learning_rate = check_number("learning_rate", learning_rate, above=0.0)
     steps = check_whole_number("steps", steps, least=0)
     if steps > MOST_STEPS:

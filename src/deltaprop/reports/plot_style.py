@@ -147,23 +147,20 @@ def far_below(values: np.ndarray[Any, Any]) -> float | None:
     return None
 
 
-def shortened(value: object, longest: int = LONGEST_NAME) -> str:
-    """Return a value as one short line of text."""
+def shortened(value: object, longest: int = LONGEST_NAME, *, keeps_end: bool = False) -> str:
+    """Return a value as one short line of text. Of one that is too long, the beginning stays, or the end."""
     text = " ".join(str(value).split())
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    if len(text) <= longest:
+        return text
+    return f"…{text[1 - longest :]}" if keeps_end else f"{text[: longest - 1]}…"
 
 
 def as_label(value: object, longest: int = LONGEST_NAME, *, keeps_end: bool = False) -> str:
     """Return a name that users have chosen as one short line that matplotlib shows as it is.
 
     Matplotlib reads what stands between dollars as a formula, and leaves labels that begin with "_" out of a legend.
-    Of a name that is too long, the beginning stays, or the end.
     """
-    if keeps_end:
-        text = " ".join(str(value).split())
-        text = text if len(text) <= longest else f"…{text[1 - longest :]}"
-    else:
-        text = shortened(value, longest)
+    text = shortened(value, longest, keeps_end=keeps_end)
     return f"{' ' if text.startswith('_') else ''}{text}".replace("$", r"\$")
 
 

@@ -365,7 +365,7 @@ class TabularEstimator(SavedTabular):
         table = as_table(X)
         if not (has_names(X) and hasattr(self, "feature_names_in_")):
             return self._by_place(table)
-        chosen = table.only(self.encoding_.names)
+        chosen = table.only(self.encoding_.names, "; where a value is not known, put a gap, None or nan")
         extra = [name for name in table.columns if name not in {*self._names, self.target_name_}]
         if extra:
             verb, noun = ("is", "a column") if len(extra) == 1 else ("are", "columns")

@@ -64,7 +64,9 @@ def as_table(X: ArrayLike, names: Sequence[str] | None = None, *, text: Sequence
     if isinstance(X, Mapping):
         return _from_columns(X, text)
     if is_records(X):
-        return _from_columns({name: [row.get(name) for row in X] for name in dict.fromkeys(chain(*X))}, text)
+        return _from_columns(
+            {name: [row.get(name) for row in X] for name in dict.fromkeys(chain.from_iterable(X))}, text
+        )
     if isinstance(X, np.ndarray) and X.dtype.names is not None and X.ndim == 1:
         return _table([(name, X[name]) for name in X.dtype.names], len(X), text)
     if isinstance(X, (list, tuple)) and X and all(isinstance(row, (list, tuple)) for row in X):

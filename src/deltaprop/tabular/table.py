@@ -211,8 +211,8 @@ class Table:
     def __len__(self) -> int:
         return self.rows
 
-    def only(self, names: Sequence[str]) -> Table:
-        """Return the columns that a model predicts from.
+    def only(self, names: Sequence[str], remedy: str = "") -> Table:
+        """Return the columns that a model predicts from; `remedy` is the end of the message about missing ones.
 
         Raises
         ------
@@ -223,8 +223,7 @@ class Table:
         if missing:
             verb = "is" if len(missing) == 1 else "are"
             raise ValueError(
-                f"X: expected the columns that the model predicts from, but {listing(missing)} {verb} missing; where a "
-                "value is not known, put a gap, None or nan"
+                f"X: expected the columns that the model predicts from, but {listing(missing)} {verb} missing{remedy}"
             )
         return Table({name: self.columns[name] for name in names}, self.rows)
 

@@ -145,7 +145,7 @@ def column_as_given(X: Any, name: str) -> Any:
     if isinstance(X, Mapping):
         return X.get(name)
     if is_records(X):
-        return [row.get(name) for row in X]
+        return [row.get(name) for row in X] if any(name in row for row in X) else None
     if isinstance(X, np.ndarray):
         return X[name] if name in (X.dtype.names or ()) else None
     frame = nw.from_native(X, eager_only=True, pass_through=True)

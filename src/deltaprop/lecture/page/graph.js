@@ -7,8 +7,9 @@ const LEAST_SCALE = 0.85;
 function drawGraph() {
   const box = byId("graph").querySelector(".scroll");
   const place = layout(box.clientWidth || 600);
+  const shrinks = box.clientWidth >= LEAST_SCALE * place.width;
   const sizes = data.layers.join(" → ");
-  const root = svg("svg", { width: place.width, height: place.height, viewBox: `0 0 ${place.width} ${place.height}`, style: `min-width: ${Math.round(LEAST_SCALE * place.width)}px`, role: "group", "aria-labelledby": "graph-title graph-desc" },
+  const root = svg("svg", { width: place.width, height: place.height, viewBox: `0 0 ${place.width} ${place.height}`, style: shrinks ? "" : `min-width: ${place.width}px`, role: "group", "aria-labelledby": "graph-title graph-desc" },
     svg("title", { id: "graph-title" }, `The network ${sizes}`),
     svg("desc", { id: "graph-desc" }, "Layers from left to right. Each unit is a button that shows all of its numbers; edges carry weights, those below zero are dashed."),
     svg("defs", {}, ["forward", "backward"].map((flow) => svg("marker", { id: `arrow-${flow}`, class: flow, viewBox: "0 0 8 8", refX: 7.5, refY: 4, markerWidth: 8, markerHeight: 8, markerUnits: "userSpaceOnUse", orient: "auto-start-reverse" }, svg("path", { d: "M0,0.5 L8,4 L0,7.5 z" })))));
