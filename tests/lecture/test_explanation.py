@@ -118,7 +118,7 @@ def test_layers_too_wide_for_a_page_are_tables(tmp_path, capsys):
     seen = dp.Network([2, 9, 16], backend="numpy").explain([0.5, -1.0], 1)
     assert len(read_html(seen._repr_html_()).tables) == 2 + 3 + 2 + 4
     with pytest.raises(
-        ValueError, match=r"page: expected at most 12 layers of at most 8 units, .* got \[2, 9, 16\]; tables"
+        ValueError, match=r"page: expected at most 12 layers of at most 8 units .* got \[2, 9, 16\]; tables"
     ):
         seen.save_html(tmp_path / "page.html")
     assert list(tmp_path.iterdir()) == []
