@@ -95,7 +95,9 @@ def test_bad_arguments_are_named(x, y, options, message):
 
 
 def test_large_networks_are_refused_with_the_way_out():
-    with pytest.raises(ValueError, match=r"layers of at most 16 units, .* got \[400, 25, 10\]; in Python, forward, deltas and"):
+    with pytest.raises(
+        ValueError, match=r"layers of at most 16 units, .* got \[400, 25, 10\]; in Python, forward, deltas and"
+    ):
         dp.Network([400, 25, 10], backend="numpy").explain(np.zeros(400), 1)
 
 
