@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -16,6 +16,8 @@ from deltaprop.forks import no_fork
 
 #: Bytes of an output that are kept; the rest is read and dropped.
 MOST_KEPT = 2**20
+#: How long an interrupted start is waited for, so that the process can be ended.
+SECONDS_TO_START = 5.0
 #: Lines of an error that are shown, and characters of each.
 LINES_SHOWN, CHARACTERS_SHOWN = 3, 200
 
@@ -42,22 +44,9 @@ def run_compiler(
     """
     shown = shown or " ".join(command)
     places = dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(scratch)) if scratch else {}
+    process = _start(command, os.environ | places | {"LC_ALL": "C"})
     try:
-        # The child of a fork that began meanwhile would hold the pipe that tells this thread whether the process has
-        # started. This thread would wait for the child, and the child for the lock that this thread holds.
-        with no_fork:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=os.environ | places | {"LC_ALL": "C"},
-                start_new_session=True,
-            )
-    except (OSError, ValueError) as error:
-        raise BackendError(f"{command[0]} does not start ({error})") from error
-    output, errors = _Beginning(process.stdout), _Beginning(process.stderr)
-    try:
+        output, errors = _Beginning(process.stdout), _Beginning(process.stderr)
         process.wait(seconds)
     except subprocess.TimeoutExpired:
         _end(process)
@@ -100,6 +89,55 @@ class _Beginning(threading.Thread):
         """Waits a moment for the end, no longer: a server that the compiler has left running may hold the stream."""
         self.join(1.0)
         return bytes(self._kept)
+
+
+def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start it in another thread: only the main thread hears Ctrl-C, which within Popen would leave a process behind.
+
+    Raises
+    ------
+    BackendError
+        If it does not start.
+    """
+    begun: list[subprocess.Popen[bytes]] = []
+    failed: list[Exception] = []
+    done = threading.Event()
+
+    def start() -> None:
+        try:
+            # The child of a fork that began meanwhile would hold the pipe that tells this thread whether the process
+            # has started. This thread would wait for the child, and the child for a lock that our caller holds.
+            with no_fork:
+                begun.append(
+                    subprocess.Popen(
+                        command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.PIPE,
+                        env=environment,
+                        start_new_session=True,
+                    )
+                )
+        except Exception as error:  # noqa: BLE001  (it is raised below)
+            failed.append(error)
+        finally:
+            done.set()
+
+    try:
+        threading.Thread(target=start, daemon=True).start()
+        done.wait()
+    except BaseException:
+        done.wait(SECONDS_TO_START)
+        for process in begun:
+            _end(process)
+            for stream in filter(None, (process.stdout, process.stderr)):
+                stream.close()
+        raise
+    if not failed:
+        return begun[0]
+    if isinstance(failed[0], (OSError, ValueError)):
+        raise BackendError(f"{command[0]} does not start ({failed[0]})") from failed[0]
+    raise failed[0]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
