@@ -52,8 +52,6 @@ _SHOWN = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "_extensions" /
 #: of schedules and the methods of callbacks.
 CALLED_BY_THE_PACKAGE = {"__call__", *_SHOWN["CALLED_BY_TRAINING"]}
 BEGINNINGS_OF_SUCH_NAMES = ("on_", *_SHOWN["CALLED_BY_FILES"])
-
-
 function_of = _SHOWN["function_of"]
 
 

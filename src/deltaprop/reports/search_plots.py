@@ -37,9 +37,10 @@ def plot_sweep(
 
     By default, the candidate with the highest mean is the best.
     """
-    scores, mean, spread = mean, _drawn(mean), _drawn(spread)
+    left_out = _why_not_shown(np.asarray(mean, float))
+    mean, spread = _drawn(mean), _drawn(spread)
     parameters = _parameter_axes(candidates, varied(candidates)) or [_numbers_of_candidates(len(mean))]
-    figure, axes = _panels(parameters, score, scores)
+    figure, axes = _panels(parameters, score, left_out)
     if best is None and np.isfinite(mean).any():
         best = int(np.nanargmax(mean))
     look = {"color": COLOURS[0], "marker": MARKERS[0], "label": "mean ± standard deviation over the splits"} | POINTS
@@ -64,7 +65,8 @@ def plot_halving(
     `amounts` says how much of the resource each candidate had. By default, the best of those with the most of it, and
     not the best of all, is marked.
     """
-    scores, mean, spread, amounts = mean, _drawn(mean), _drawn(spread), np.asarray(amounts)
+    left_out = _why_not_shown(np.asarray(mean, float))
+    mean, spread, amounts = _drawn(mean), _drawn(spread), np.asarray(amounts)
     shown = [name for name in varied(candidates) if name != resource]
     last = np.where(amounts == amounts.max(), mean, np.nan)
     if best is None and np.isfinite(last).any():
@@ -72,7 +74,7 @@ def plot_halving(
     wider = amounts.max() > amounts.min()
     parameters = [ParameterAxis(resource, amounts.astype(float), "log" if wider else "linear")]
     parameters += _parameter_axes(candidates, shown)
-    figure, axes = _panels(parameters, score, scores)
+    figure, axes = _panels(parameters, score, left_out)
     levels = np.unique(amounts)
     axes[0].set_xticks(levels, levels.astype(str))
     of_candidate: dict[Any, list[int]] = {}
@@ -111,8 +113,11 @@ def _numbers_of_candidates(count: int) -> ParameterAxis:
     return ParameterAxis("number of the candidate", np.arange(1.0, count + 1), "linear")
 
 
-def _panels(parameters: Sequence[ParameterAxis], score: str, scores: Any) -> tuple[Any, Any]:
-    """Make a figure with a panel for each parameter, all with the same axis of scores; return it and the panels."""
+def _panels(parameters: Sequence[ParameterAxis], score: str, left_out: str) -> tuple[Any, Any]:
+    """Make a figure with a panel for each parameter, all with the same axis of scores; return it and the panels.
+
+    `left_out`, if it says something, is the title: which scores are not shown.
+    """
     width = max(parameter.width for parameter in parameters)
     height = PANEL[1] + max(parameter.height for parameter in parameters)
     figure, axes = panels(len(parameters), (width, height), min(COLUMNS, max(1, int(WIDEST / width))))
@@ -121,9 +126,8 @@ def _panels(parameters: Sequence[ParameterAxis], score: str, scores: Any) -> tup
             axis.sharey(axes[0])
         parameter.draw(axis)
         axis.set_ylabel(as_label(f"mean test {score}", LONGEST_BESIDE))
-    why = _why_not_shown(np.asarray(scores, float))
-    if why:
-        figure.suptitle(why, fontsize=10)
+    if left_out:
+        figure.suptitle(left_out, fontsize=10)
     return figure, axes
 
 
